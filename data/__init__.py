@@ -1,0 +1,1 @@
+"""Text -> sentences -> concept store -> batches."""

@@ -1,0 +1,1 @@
+"""Heads: how a context becomes the next concept. A new objective is one file here."""
