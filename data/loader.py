@@ -1,0 +1,71 @@
+"""Batches in an order that depends on the seed and the epoch alone, and that goes on where a checkpoint was written."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+def shuffled(num_items: int, seed: int, epoch: int) -> list[int]:
+    """Return a permutation of range(num_items), the same for the same seed and epoch on every machine."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(num_items, generator=generator).tolist()
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Yields the batches of an epoch, from `start` on.
+
+    Args:
+        batches_of: epoch -> all batches of item indices of that epoch, for all ranks; every epoch has equally many.
+        rank: this process.
+        world_size: number of processes; each takes every world_size-th batch, and what does not divide is left out.
+    """
+
+    def __init__(
+        self, batches_of: Callable[[int], Sequence[list[int]]], *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.batches_of, self.rank, self.world_size = batches_of, rank, world_size
+        self.epoch = self.start = 0
+        self.num_batches = len(batches_of(0)) // world_size
+        if not self.num_batches:
+            raise ValueError(f"there are fewer batches than processes ({world_size}); lower batch_size or encode more")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls it before each. A resumed position holds for its own epoch only."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self.batches_of(self.epoch)[self.rank : self.num_batches * self.world_size : self.world_size]
+        yield from batches[self.start :]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader over EpochBatches whose position is saved in Lightning's checkpoints.
+
+    Lightning keeps the state of any loader that has state_dict() and load_state_dict().
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: EpochBatches, **options: Any) -> None:
+        super().__init__(dataset, batch_sampler=batches, **options)
+        self.batches = batches
+        self.num_yielded = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator serves as well as torch's iterator
+        self.num_yielded = self.batches.start
+        for batch in super().__iter__():
+            self.num_yielded += 1
+            yield batch
+        self.batches.start = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches have been handed out."""
+        return {"epoch": self.batches.epoch, "batches": self.num_yielded}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches that `state` counts."""
+        self.batches.epoch, self.batches.start = state["epoch"], state["batches"]

@@ -1,0 +1,91 @@
+"""Training a concept model with Lightning."""
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Generator, Tensor
+
+from data.batch import ConceptBatch
+from lcm.model import ConceptModel
+
+
+class LCMTask(LightningModule):
+    """Trains a concept model; holds no maths.
+
+    Randomness is a function of (seed, step, process), so a resumed run equals an uninterrupted one.
+
+    Args:
+        model: the concept model.
+        optimizer: makes the optimiser from the parameters.
+        scheduler: makes the learning rate schedule, stepped every batch; none keeps the rate.
+        encoder: fingerprint of the encoder whose concepts are learnt; taken from the store.
+        encoder_name: name that makes this encoder again; taken from the store.
+        seed: of noise and dropout.
+    """
+
+    def __init__(
+        self,
+        model: ConceptModel,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        scheduler: LRSchedulerCallable | None = None,
+        encoder: str = "",
+        encoder_name: str = "",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # the model too: a checkpoint rebuilds itself
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.encoder, self.encoder_name, self.seed = encoder, encoder_name, seed
+
+    def setup(self, stage: str) -> None:
+        """Fit the normaliser on training concepts before the first step."""
+        if stage == "fit" and not self.model.normalizer.fitted:
+            self.model.normalizer.fit(self.trainer.datamodule.sample_concepts())  # type: ignore[attr-defined]
+
+    def generator(self, *key: int) -> Generator:
+        """Return a generator that is a function of the seed and `key`."""
+        state = self.seed
+        for part in key:
+            state = (state * 1_000_003 + part + 1) % 2**63
+        return Generator(self.device).manual_seed(state)
+
+    def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        generator = self.generator(0, self.global_step, batch_idx, self.global_rank)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # dropout takes no generator
+            torch.manual_seed(generator.initial_seed())
+            values = self.model.loss(batch, generator)
+        self.log("train_loss", values["loss"], prog_bar=True)
+        return values["loss"]
+
+    def held_out_step(self, name: str, batch: ConceptBatch, batch_idx: int) -> None:
+        """Log every loss of a held-out batch, with the same noise at every evaluation."""
+        values = self.model.loss(batch, self.generator(1, batch_idx, self.global_rank))
+        num_targets = int(batch.target.sum())
+        named = {f"{name}_{key}": value for key, value in values.items()}
+        self.log_dict(named, prog_bar=True, sync_dist=True, batch_size=max(num_targets, 1))
+
+    def validation_step(self, batch: ConceptBatch, batch_idx: int) -> None:
+        """Log validation losses."""
+        self.held_out_step("validation", batch, batch_idx)
+
+    def test_step(self, batch: ConceptBatch, batch_idx: int) -> None:
+        """Log test losses."""
+        self.held_out_step("test", batch, batch_idx)
+
+    def predict_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
+        """Return the raw concept (B, D) that the model puts behind each window."""
+        generator = self.generator(2, batch_idx, self.global_rank)
+        return self.model.predict_next(batch.concepts, batch.mask, level=batch.level, generator=generator)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimiser and its schedule."""
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},  # type: ignore[typeddict-item]
+        }
