@@ -22,9 +22,7 @@ class EpochBatches(Sampler[list[int]]):
         world_size: number of processes; each takes every world_size-th batch, and what does not divide is left out.
     """
 
-    def __init__(
-        self, batches_of: Callable[[int], Sequence[list[int]]], *, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, batches_of: Callable[[int], Sequence[list[int]]], *, rank: int = 0, world_size: int = 1) -> None:
         self.batches_of, self.rank, self.world_size = batches_of, rank, world_size
         self.epoch = self.start = 0
         self.num_batches = len(batches_of(0)) // world_size

@@ -130,9 +130,7 @@ class ConceptDataModule(LightningDataModule):
 
     def held_out(self, split: str) -> DataLoader[ConceptBatch]:
         """Return the windows of a split in order."""
-        return DataLoader(
-            self.dataset(split), self.batch_size, collate_fn=collate, num_workers=self.num_workers
-        )
+        return DataLoader(self.dataset(split), self.batch_size, collate_fn=collate, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return windows of validation documents, in order."""

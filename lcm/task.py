@@ -21,6 +21,7 @@ class LCMTask(LightningModule):
         scheduler: makes the learning rate schedule, stepped every batch; none keeps the rate.
         encoder: fingerprint of the encoder whose concepts are learnt; taken from the store.
         encoder_name: name that makes this encoder again; taken from the store.
+        length: longest window of the training, in rows; generation looks back no further.
         seed: of noise and dropout.
     """
 
@@ -31,12 +32,13 @@ class LCMTask(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         encoder: str = "",
         encoder_name: str = "",
+        length: int = 128,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # the model too: a checkpoint rebuilds itself
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.encoder, self.encoder_name, self.seed = encoder, encoder_name, seed
+        self.encoder, self.encoder_name, self.length, self.seed = encoder, encoder_name, length, seed
 
     def setup(self, stage: str) -> None:
         """Fit the normaliser on training concepts before the first step."""

@@ -9,6 +9,7 @@ from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
 from lcm.model import ConceptModel
 
+
 def sampling(model: ConceptModel) -> dict[str, float]:
     return {} if isinstance(model.head, RegressionHead) else {"num_steps": 8, "guidance_scale": 2.0}
 
@@ -44,9 +45,7 @@ def test_padding_changes_neither_loss_nor_prediction(model: ConceptModel, batch:
 def test_cached_continuation_equals_predicting_each_concept_from_scratch(
     model: ConceptModel, batch: ConceptBatch
 ) -> None:
-    cached = continue_concepts(
-        model, batch.concepts, 4, level=batch.level, generator=seeded(), **sampling(model)
-    )
+    cached = continue_concepts(model, batch.concepts, 4, level=batch.level, generator=seeded(), **sampling(model))
     generator, prefix, level = seeded(), batch.concepts, batch.level
     for n in range(4):
         concept = model.predict_next(prefix, level=level, generator=generator, **sampling(model))

@@ -1,0 +1,153 @@
+"""Measures of a concept model and its baselines on held-out documents."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from data.batch import ConceptBatch
+from data.store import ConceptStore
+from lcm import metrics
+from lcm.metrics import Interval
+from lcm.model import ConceptModel, earlier
+from lcm.table import Row
+
+Predict = Callable[[Tensor, Tensor], Tensor]  # concepts (S, D), levels (S,) -> predictions (S - 1, D)
+SMALLER_IS_BETTER = ("l2",)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out documents and the pool that a prediction has to find its concept in.
+
+    Attributes:
+        concepts: raw concepts (S_d, D) of each document.
+        levels: levels (S_d,) of their rows; only sentences (level 0) are scored.
+        pool: (M, D) concepts of held-out sentences.
+    """
+
+    concepts: Sequence[Tensor]
+    levels: Sequence[Tensor]
+    pool: Tensor
+
+    @classmethod
+    def from_store(cls, store: ConceptStore, split: str = "test", *, pool: int = 2000, seed: int = 0) -> "HeldOut":
+        """Read a split; where it holds fewer sentences than `pool`, the other held-out split fills the pool up."""
+        documents = [i for i in store.split(split) if store.documents[i].num_sentences >= 2]
+        if not documents:
+            raise ValueError(f"the store {store.path} has no {split} document to measure on; encode more documents")
+        concepts, levels = zip(*(read_document(store, i) for i in documents), strict=True)
+        candidates = sentences_of(zip(concepts, levels, strict=True))
+        if len(candidates) < pool:
+            other = {"test": "validation", "validation": "test"}.get(split, "test")
+            candidates = torch.cat((candidates, sentences_of(read_document(store, i) for i in store.split(other))))
+        chosen = torch.randperm(len(candidates), generator=Generator().manual_seed(seed))[:pool]
+        return cls(concepts, levels, candidates[chosen])
+
+
+def read_document(store: ConceptStore, index: int) -> tuple[Tensor, Tensor]:
+    """Return the raw concepts (S, D), float32, and the levels (S,) of a document."""
+    return (
+        torch.from_numpy(store[index].astype("float32")),
+        torch.from_numpy(store.levels(index).astype("int64")),
+    )
+
+
+def sentences_of(documents: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the concepts (N, D) of all rows of level 0."""
+    return torch.cat([concepts[level == 0] for concepts, level in documents] or [torch.empty(0, 0)])
+
+
+def predictor(model: ConceptModel, *, length: int, seed: int = 0, **sampling: Any) -> Predict:
+    """Return the model's teacher-forced prediction of every concept of a document but the first.
+
+    A document longer than `length` is read in windows that overlap by half, and only the later half of a window counts,
+    so every prediction sees at least length / 2 rows, or all there are.
+    """
+    generator = Generator().manual_seed(seed)
+
+    def predict(concepts: Tensor, level: Tensor) -> Tensor:
+        half = length // 2
+        starts = range(0, max(len(concepts) - half, 1), half)
+        windows = [slice(start, start + length) for start in starts]
+        predicted = []
+        for first in range(0, len(windows), 8):
+            some = windows[first : first + 8]
+            batch = ConceptBatch.pad([concepts[w] for w in some], [level[w] for w in some])
+            found = model.predict(batch, generator=generator, **sampling)
+            predicted += [
+                found[i, (half if w.start else 1) : len(concepts[w])].clone() for i, w in enumerate(some)
+            ]
+        return torch.cat(predicted)
+
+    return predict
+
+
+def baselines(mean: Tensor) -> dict[str, Predict]:
+    """Return the predictors that a model has to beat; `mean` (D,) is that of the training concepts."""
+    return {
+        "copy the last": lambda concepts, _: metrics.copy_last(concepts),
+        "running mean": lambda concepts, _: metrics.running_mean(concepts),
+        "corpus mean": lambda concepts, _: metrics.corpus_mean(mean)(concepts),
+    }
+
+
+def measure(name: str, predict: Predict, held_out: HeldOut) -> dict[str, str | int | Interval]:
+    """Return a row of measures over the sentences of all documents, each with a 95 % interval over documents."""
+    values: dict[str, list[Tensor]] = {}
+    for concepts, level in zip(held_out.concepts, held_out.levels, strict=True):
+        predicted, sentence = predict(concepts, level), level[1:] == 0
+        ranks = metrics.retrieval_ranks(predicted, concepts, held_out.pool)
+        for measure_name, value in {
+            "contrastive accuracy": metrics.contrastive_accuracy(predicted, concepts),
+            "R@1": metrics.recall_at(1, ranks),
+            "R@10": metrics.recall_at(10, ranks),
+            "l2": metrics.l2(predicted, concepts),
+            "cosine": metrics.cosine(predicted, concepts),
+        }.items():
+            values.setdefault(measure_name, []).append(value[sentence])
+    intervals = {key: metrics.mean_interval(value) for key, value in values.items()}
+    return {"predictor": name, **intervals, "positions": intervals["l2"].num_positions}
+
+
+@torch.no_grad()
+def context_gap(model: ConceptModel, held_out: HeldOut, *, length: int = 32, seed: int = 0) -> dict[str, float | int]:
+    """Return the loss with the true context and with that of another document, same noise, over windows of `length`.
+
+    A model that ignores its context shows no difference, however good its loss looks.
+    """
+    windows, owners = [], []
+    for document, (concepts, level) in enumerate(zip(held_out.concepts, held_out.levels, strict=True)):
+        for start in range(0, len(concepts) - length + 1, length):
+            windows.append((concepts[start : start + length], level[start : start + length]))
+            owners.append(document)
+    if len(set(owners)) < 2:
+        return {"windows": len(windows)}
+    generator, owner = Generator().manual_seed(seed), torch.tensor(owners)
+    other = torch.stack([pick_other(owner, i, generator) for i in range(len(owner))])
+    batch = ConceptBatch.pad([c for c, _ in windows], [level for _, level in windows])
+    x = model.normalizer(batch.concepts)
+    context, _ = model.contexts(x, batch.level)
+    losses = {}
+    for name, seen in (("true context", context), ("another document's", context[other])):
+        same_noise = Generator().manual_seed(seed)
+        losses[name] = model.head.loss(seen, x, batch.target, earlier(batch), same_noise)["loss"].item()
+    return {**losses, "difference": losses["another document's"] - losses["true context"], "windows": len(windows)}
+
+
+def pick_other(owner: Tensor, i: int, generator: Generator) -> Tensor:
+    """Return a random index whose owner is not that of i."""
+    others = (owner != owner[i]).nonzero()[:, 0]
+    return others[torch.randint(len(others), (), generator=generator)]
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Say who wins each column; the first row is the model's."""
+    wins: dict[str, list[str]] = {}
+    for column in (name for name, value in rows[0].items() if isinstance(value, Interval)):
+        means = {str(row["predictor"]): row[column].mean for row in rows}  # type: ignore[union-attr]
+        best = (min if column in SMALLER_IS_BETTER else max)(means, key=lambda name: means[name])
+        wins.setdefault(best, []).append(column)
+    return " ".join(f"Best in {', '.join(columns)}: {name}." for name, columns in wins.items())

@@ -1,0 +1,131 @@
+"""Writing a text from an outline: concept by concept, each decoded, encoded again and read back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from decoders.decoder import ConceptDecoder
+from encoders.encoder import SentenceEncoder
+from lcm.model import ConceptModel, ReadState
+from lcm.outline import TITLE_LEVEL, Outline, PlacedPoint
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a written text.
+
+    Attributes:
+        text: the sentence, or the heading as the outline has it.
+        level: 0 for a sentence, above it for a heading.
+        depth: layers of the outline above a heading, 0 for the title; of its point for a sentence.
+        concept: concept of the text (D,), raw.
+        predicted: what the model predicted for it (D,), raw; None for a heading, which the author gave.
+    """
+
+    text: str
+    level: int
+    depth: int
+    concept: Tensor
+    predicted: Tensor | None = None
+
+
+class SlidingReader:
+    """Lets a model read on for ever: past the trained length it starts again from the latest half of it.
+
+    Args:
+        model: a fitted model.
+        length: longest sequence that the model was trained on, in rows.
+    """
+
+    def __init__(self, model: ConceptModel, length: int) -> None:
+        if length < 4:
+            raise ValueError(f"the length of the model's window must be at least 4 rows, found {length}")
+        self.model, self.length = model, length
+        self.rows: list[tuple[Tensor, int]] = []
+        self.state: ReadState | None = None
+
+    def read(self, concept: Tensor, level: int) -> None:
+        """Read one raw concept (D,)."""
+        self.rows.append((concept, level))
+        fresh = self.rows[-1:]
+        if len(self.rows) > self.length:
+            self.rows = fresh = self.rows[-(self.length // 2) :]
+            self.state = None
+        concepts = torch.stack([concept for concept, _ in fresh])[None]
+        levels = torch.tensor([[level for _, level in fresh]], device=concept.device)
+        self.state = self.model.read(concepts, level=levels, state=self.state)
+
+    def predict(self, *, generator: Generator | None = None, **sampling: Any) -> Tensor:
+        """Return the next raw concept (D,)."""
+        assert self.state is not None, "read something first"
+        return self.model.predict_from(self.state, generator=generator, **sampling)[0]
+
+
+class Writer:
+    """Writes texts with a concept model, a decoder and the encoder that both were trained with.
+
+    Args:
+        model: predicts the next concept.
+        decoder: turns a concept into a sentence, given the text before it.
+        encoder: turns the sentence back into a concept, so that the model reads what was really written.
+        length: longest sequence that the model was trained on, in rows.
+    """
+
+    def __init__(
+        self, model: ConceptModel, decoder: ConceptDecoder, encoder: SentenceEncoder, *, length: int = 128
+    ) -> None:
+        self.model, self.decoder, self.encoder, self.length = model, decoder, encoder, length
+
+    def concept(self, text: str) -> Tensor:
+        """Return the raw concept (D,) of a text."""
+        return torch.from_numpy(self.encoder.encode([text])[0])
+
+    def write(
+        self,
+        outline: Outline,
+        *,
+        sentences_per_point: int = 6,
+        anchor: float = 0.0,
+        generator: Generator | None = None,
+        **sampling: Any,
+    ) -> Iterator[Line]:
+        """Yield the lines of the text in order, headings among them, each as soon as it is written.
+
+        Args:
+            outline: what to write about.
+            sentences_per_point: length of a point for which the outline gives none.
+            anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
+            generator: source of randomness; the same seed gives the same text.
+            **sampling: options of the head's sample().
+        """
+        if not 0 <= anchor <= 1:
+            raise ValueError(f"anchor must be between 0 and 1, found {anchor}")
+        reader = SlidingReader(self.model, self.length)
+        before: list[str] = []
+        title = Line(outline.title, TITLE_LEVEL, 0, self.concept(outline.title))
+        reader.read(title.concept, title.level)
+        yield title
+        for point, count in zip(outline.points(), outline.sentence_counts(sentences_per_point), strict=True):
+            heading = Line(point.text, point.level, point.depth + 1, self.concept(point.text))
+            reader.read(heading.concept, heading.level)
+            yield heading
+            before.append(point.text)
+            goal = self.goal(point, heading.concept)
+            for _ in range(count):
+                predicted = torch.lerp(reader.predict(generator=generator, **sampling), goal, anchor)
+                text = self.decode(predicted, before, generator)
+                line = Line(text, 0, point.depth + 1, self.concept(text), predicted)
+                reader.read(line.concept, 0)
+                before.append(text)
+                yield line
+
+    def goal(self, point: PlacedPoint, heading: Tensor) -> Tensor:
+        """Return what a point is about (D,): its heading's concept, or that of heading and description."""
+        return self.concept(f"{point.text}. {point.description}") if point.description else heading
+
+    def decode(self, concept: Tensor, before: list[str], generator: Generator | None) -> str:
+        """Return the sentence of a concept (D,) behind the lines before it."""
+        return self.decoder.decode(concept[None], [" ".join(before[-1:])], generator=generator)[0]
