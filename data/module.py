@@ -1,6 +1,7 @@
 """A concept store as Lightning data: windows of documents, split by document."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -130,7 +131,8 @@ class ConceptDataModule(LightningDataModule):
 
     def held_out(self, split: str) -> DataLoader[ConceptBatch]:
         """Return the windows of a split in order."""
-        return DataLoader(self.dataset(split), self.batch_size, collate_fn=collate, num_workers=self.num_workers)
+        dataset: Dataset[Any] = self.dataset(split)
+        return DataLoader(dataset, batch_size=self.batch_size, collate_fn=collate, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
         """Return windows of validation documents, in order."""
