@@ -1,0 +1,179 @@
+"""How well a decoder writes the sentences of held-out concepts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from data.loader import shuffled
+from data.store import ConceptStore
+from decoders.decoder import ConceptDecoder
+from decoders.module import SentenceBatch, SentenceDataset
+from decoders.prefix import PrefixDecoder
+from decoders.retrieval import RetrievalDecoder
+from encoders.encoder import SentenceEncoder
+
+_RESAMPLES = 1000
+
+
+def evaluate_decoder(
+    decoder: PrefixDecoder,
+    encoder: SentenceEncoder,
+    store: ConceptStore,
+    *,
+    split: str = "test",
+    num_sentences: int = 300,
+    min_words: int = 5,
+    max_words: int = 40,
+    batch_size: int = 32,
+    seed: int = 0,
+    **decoding: Any,
+) -> dict[str, Any]:
+    """Measure a decoder on held-out sentences, beside the nearest training sentence and a random one.
+
+    The decoder reads the true sentence before as its context. Returns a dict of plain values: `num_sentences`,
+    `num_tokens`; under `rows`, for "decoder", "nearest training sentence" and "random training sentence", `bleu` and
+    `cosine` (of the text, encoded again, with the given concept), each as [value, low, high] with a 95 % bootstrap
+    interval over sentences; in the same form `nll`, nats a token with the "true", a "shuffled" and "no" concept, and
+    `nats_carried` by the true concept against no and against a shuffled one; `examples`, each [sentence, decoded].
+
+    Args:
+        decoder: decoder to measure.
+        encoder: encoder of the store.
+        store: store with the sentences.
+        split: which documents.
+        num_sentences: how many sentences, drawn with the seed.
+        min_words: shortest sentence that counts, in words.
+        max_words: longest sentence that counts, in words.
+        batch_size: sentences decoded together.
+        seed: of the draw, the shuffling and the bootstrap.
+        decoding: options of `decoder.decode`.
+
+    Raises:
+        ValueError: the decoder or the store belongs to another encoder, or no sentence of that length is there.
+    """
+    for owner, found in (("decoder", decoder.encoder), ("store", store.encoder)):
+        if found != encoder.fingerprint:
+            raise ValueError(
+                f"the {owner} was made with encoder {found[:12] or 'unknown'}, not with {encoder.fingerprint[:12]}; "
+                f'run "lcm encode" and "lcm fit" again with one encoder'
+            )
+    pairs = held_out_pairs(
+        store, split, num_sentences=num_sentences, min_words=min_words, max_words=max_words, seed=seed
+    )
+    nearest = RetrievalDecoder.from_store(store)
+    generator = Generator().manual_seed(seed)
+    draw = torch.randint(len(nearest.sentences), (len(pairs),), generator=generator).tolist()
+    texts = {
+        "decoder": decode_all(decoder, pairs, batch_size, generator, **decoding),
+        "nearest training sentence": nearest.decode(pairs.concepts),
+        "random training sentence": [nearest.sentences[i] for i in draw],
+    }
+    random = np.random.default_rng(seed)
+    rows = {name: score_texts(text, pairs, encoder, random) for name, text in texts.items()}
+    examples = [[sentence, text] for sentence, text in zip(pairs.sentences, texts["decoder"], strict=True)]
+    return {
+        "num_sentences": len(pairs),
+        "rows": rows,
+        **score_nll(decoder, pairs, batch_size, random),
+        "examples": examples,
+    }
+
+
+def held_out_pairs(
+    store: ConceptStore, split: str, *, num_sentences: int, min_words: int, max_words: int, seed: int
+) -> SentenceBatch:
+    """Return sentences of a split and of a length in words, drawn with a seed."""
+    dataset = SentenceDataset(store, store.split(split))
+    order = [i for i in shuffled(len(dataset), seed, 0) if min_words <= len(dataset.sentences[i].split()) <= max_words]
+    if len(order) < 2:
+        raise ValueError(
+            f"the store {store.path} has {len(order)} {split} sentences of {min_words} to {max_words} words; "
+            "encode more documents"
+        )
+    return dataset.batch(order[:num_sentences])
+
+
+def decode_all(
+    decoder: ConceptDecoder, pairs: SentenceBatch, batch_size: int, generator: Generator, **decoding: Any
+) -> list[str]:
+    """Return the decoded sentence of every concept, in order."""
+    from rich.console import Console
+    from rich.progress import track
+
+    texts: list[str] = []
+    for i in track(range(0, len(pairs), batch_size), "decoding", console=Console(stderr=True), transient=True):
+        part = slice(i, i + batch_size)
+        texts += decoder.decode(pairs.concepts[part], pairs.context[part], generator=generator, **decoding)
+    return texts
+
+
+def score_texts(
+    texts: Sequence[str], pairs: SentenceBatch, encoder: SentenceEncoder, random: np.random.Generator
+) -> dict[str, list[float]]:
+    """Return BLEU against the true sentences and the cosine of the texts, encoded again, with the given concepts."""
+    again = torch.from_numpy(encoder.encode(texts))
+    cosine = torch.nn.functional.cosine_similarity(again, pairs.concepts.cpu().float(), dim=-1).numpy()
+    return {
+        "bleu": bleu(texts, pairs.sentences, random),
+        "cosine": bootstrap(cosine, np.ones(len(cosine)), random),
+    }
+
+
+def score_nll(
+    decoder: PrefixDecoder, pairs: SentenceBatch, batch_size: int, random: np.random.Generator
+) -> dict[str, Any]:
+    """Return nats a token with the true, a shuffled and no concept, and their differences."""
+    shuffled_concepts = pairs.concepts[torch.from_numpy(_derangement(len(pairs), random))]
+    given: dict[str, Tensor | None] = {"true": pairs.concepts, "shuffled": shuffled_concepts, "no": None}
+    total, num_tokens = {}, np.zeros(len(pairs))
+    for name, concepts in given.items():
+        parts = [slice(i, i + batch_size) for i in range(0, len(pairs), batch_size)]
+        scores = [
+            decoder.nll(None if concepts is None else concepts[p], pairs.sentences[p], pairs.context[p]) for p in parts
+        ]
+        total[name] = torch.cat([score.total for score in scores]).cpu().double().numpy()
+        num_tokens = torch.cat([score.num_tokens for score in scores]).cpu().double().numpy()
+    return {
+        "num_tokens": int(num_tokens.sum()),
+        "nll": {name: bootstrap(value, num_tokens, random) for name, value in total.items()},
+        "nats_carried": {
+            f"against {name} concept": bootstrap(total[name] - total["true"], num_tokens, random)
+            for name in ("no", "shuffled")
+        },
+    }
+
+
+def bootstrap(sums: np.ndarray, counts: np.ndarray, random: np.random.Generator) -> list[float]:
+    """Return [value, low, high] of sum(sums) / sum(counts), with a 95 % interval by resampling its N items."""
+    rows = random.integers(len(sums), size=(_RESAMPLES, len(sums)))
+    means = sums[rows].sum(1) / counts[rows].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return [float(sums.sum() / counts.sum()), float(low), float(high)]
+
+
+def bleu(texts: Sequence[str], references: Sequence[str], random: np.random.Generator) -> list[float]:
+    """Return [BLEU, low, high] of a corpus (sacrebleu's defaults), with a 95 % interval by resampling sentences."""
+    from sacrebleu import sentence_bleu
+    from sacrebleu.metrics.bleu import BLEU
+
+    scores = [sentence_bleu(text, [reference]) for text, reference in zip(texts, references, strict=True)]
+    table = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores])
+
+    def corpus(rows: np.ndarray) -> float:
+        *grams, sys_len, ref_len = table[rows].sum(0).tolist()
+        return BLEU.compute_bleu(grams[:4], grams[4:], sys_len, ref_len, smooth_method="exp").score
+
+    resampled = [corpus(random.integers(len(scores), size=len(scores))) for _ in range(_RESAMPLES)]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return [corpus(np.arange(len(scores))), float(low), float(high)]
+
+
+def _derangement(num: int, random: np.random.Generator) -> np.ndarray:
+    """Return a seeded permutation of range(num) that moves every item."""
+    order = random.permutation(num)
+    shift = np.empty(num, dtype=np.int64)
+    shift[order] = np.roll(order, 1)
+    return shift

@@ -1,0 +1,148 @@
+"""Training a decoder with Lightning."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Generator, Tensor
+
+from decoders.module import SentenceBatch
+from decoders.prefix import PrefixDecoder
+
+_PREFIX = "decoder."
+
+
+class DecoderTask(LightningModule):
+    """Trains a decoder: the adapter alone for `adapter_steps`, then adapter and LoRA together; holds no maths.
+
+    Randomness is a function of (seed, step, process), so a resumed run equals an uninterrupted one. Checkpoints hold
+    what learns and the buffers; the language model's own weights are loaded from where they came.
+
+    Args:
+        decoder: the decoder.
+        adapter_lr: highest learning rate of the adapter.
+        lora_lr: highest learning rate of the LoRA matrices.
+        adapter_steps: steps in which the adapter learns alone.
+        joint_factor: factor on the adapter's rate once LoRA learns too.
+        warmup_steps: steps of linear warm-up, of each of the two.
+        weight_decay: of AdamW, on both.
+        seed: of the noise on concepts and of what is dropped.
+    """
+
+    def __init__(
+        self,
+        decoder: PrefixDecoder,
+        adapter_lr: float = 1e-3,
+        lora_lr: float = 5e-4,
+        adapter_steps: int = 0,
+        joint_factor: float = 0.5,
+        warmup_steps: int = 10,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # the decoder too: a checkpoint rebuilds itself
+        self.decoder = decoder
+        self.adapter_lr, self.lora_lr = adapter_lr, lora_lr
+        self.adapter_steps, self.joint_factor, self.warmup_steps = adapter_steps, joint_factor, warmup_steps
+        self.weight_decay, self.seed = weight_decay, seed
+
+    def on_fit_start(self) -> None:
+        """Fit what needs no gradient, unless a checkpoint brought it."""
+        if not self.decoder.fitted:
+            sample = self.trainer.datamodule.sample()  # type: ignore[attr-defined]
+            self.decoder.fit(sample.concepts.to(self.device), sample.sentences)
+
+    def generator(self, *key: int) -> Generator:
+        """Return a generator that is a function of the seed and `key`."""
+        state = self.seed
+        for part in key:
+            state = (state * 1_000_003 + part + 1) % 2**63
+        return Generator().manual_seed(state)
+
+    def on_train_batch_start(self, batch: SentenceBatch, batch_idx: int) -> None:
+        """Keep LoRA still while the adapter learns alone."""
+        for parameter in self.decoder.lora_parameters():
+            parameter.requires_grad_(self.global_step >= self.adapter_steps)
+
+    def training_step(self, batch: SentenceBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, in nats a token."""
+        generator = self.generator(0, self.global_step, batch_idx, self.global_rank)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # dropout, where the language model has it, takes no generator
+            torch.manual_seed(generator.initial_seed())
+            values = self.decoder.loss(batch.concepts, batch.sentences, batch.context, generator)
+        self.log("train_loss", values["loss"], prog_bar=True, batch_size=len(batch))
+        return values["loss"]
+
+    def held_out_step(self, name: str, batch: SentenceBatch) -> None:
+        """Log nats a token with the true concept, another sentence's, and none; the text before is always given."""
+        nll = {
+            "true": self.decoder.nll(batch.concepts, batch.sentences, batch.context),
+            "shuffled": self.decoder.nll(batch.concepts.roll(1, 0), batch.sentences, batch.context),
+            "none": self.decoder.nll(None, batch.sentences, batch.context),
+        }
+        num_tokens = int(nll["true"].num_tokens.sum())
+        mean = {key: value.total.sum() / num_tokens for key, value in nll.items()}
+        values = {f"{name}_loss": mean["true"], f"{name}_nats_carried": mean["none"] - mean["true"]}
+        values |= {f"{name}_loss_{key}_concept": mean[key] for key in ("shuffled", "none")}
+        self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=num_tokens)
+
+    def validation_step(self, batch: SentenceBatch, batch_idx: int) -> None:
+        """Log validation losses."""
+        self.held_out_step("validation", batch)
+
+    def test_step(self, batch: SentenceBatch, batch_idx: int) -> None:
+        """Log test losses."""
+        self.held_out_step("test", batch)
+
+    def predict_step(self, batch: SentenceBatch, batch_idx: int) -> list[str]:
+        """Return the decoded sentences."""
+        return self.decoder.decode(batch.concepts, batch.context, generator=self.generator(2, batch_idx))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW and its schedule: warm-up, then half a cosine to zero, of each group from its own start."""
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise ValueError("the learning rate falls to zero at the last step, so set trainer.max_steps or max_epochs")
+
+        def rate(step: int, start: int) -> float:
+            warm = min(max(step - start + 1, 0) / max(self.warmup_steps, 1), 1.0)
+            return warm * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
+
+        def adapter_rate(step: int) -> float:
+            return rate(step, 0) * (1.0 if step < self.adapter_steps else self.joint_factor)
+
+        groups = [{"params": self.decoder.adapter_parameters(), "lr": self.adapter_lr}]
+        rates: list[Callable[[int], float]] = [adapter_rate]
+        if lora := self.decoder.lora_parameters():
+            groups.append({"params": lora, "lr": self.lora_lr})
+            rates.append(lambda step: rate(step, self.adapter_steps))
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=self.weight_decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the language model's own weights out, and say how to build a decoder that was given as an object."""
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: weights[key] for key in weights if not self._is_base(key)}
+        parameters = checkpoint["hyper_parameters"]
+        if isinstance(parameters["decoder"], PrefixDecoder):
+            recipe = {"class_path": "decoders.prefix.PrefixDecoder", "init_args": dict(self.decoder.arguments)}
+            checkpoint["hyper_parameters"] = {
+                **parameters,
+                "decoder": recipe,
+                "_class_path": "decoders.task.DecoderTask",
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Complete the weights with the language model's own."""
+        base = {key: value for key, value in self.state_dict().items() if self._is_base(key)}
+        checkpoint["state_dict"] = base | checkpoint["state_dict"]
+
+    def _is_base(self, key: str) -> bool:
+        return self.decoder.is_base(key.removeprefix(_PREFIX))

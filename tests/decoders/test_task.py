@@ -1,0 +1,122 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from data.store import ConceptStore
+from decoders.loading import load_decoder
+from decoders.module import SentenceDataModule
+from decoders.prefix import PrefixDecoder
+from decoders.task import DecoderTask
+
+NUM_STEPS, STOP = 24, 10  # seven batches an epoch: the stop lies within the second
+CONTEXT = ["", "The old king had three sons."]
+Fit = Callable[..., tuple[DecoderTask, Path]]
+
+
+class StopAt(Callback):
+    """Ends a run early, as a user would, in the middle of its learning rate schedule."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self.step
+
+
+@pytest.fixture
+def fit(llm: str, store: ConceptStore, tmp_path: Path) -> Fit:
+    """Trains a new task, up to some step, perhaps on from a checkpoint; returns it and its last checkpoint."""
+
+    def run(name: str, stop: int = NUM_STEPS, ckpt_path: Path | None = None) -> tuple[DecoderTask, Path]:
+        torch.manual_seed(len(name))  # must not matter
+        decoder = PrefixDecoder(
+            store.dim,
+            store.encoder,
+            store.encoder_name,
+            llm=llm,
+            num_tokens=3,
+            word_tokens=2,
+            hidden_dim=24,
+            num_words=40,
+            lora_rank=2,
+        )
+        task = DecoderTask(decoder, adapter_lr=1e-2, lora_lr=1e-2, adapter_steps=4, warmup_steps=3)
+        trainer = Trainer(
+            max_steps=NUM_STEPS,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1,
+            gradient_clip_val=1.0,
+            callbacks=[
+                StopAt(stop),
+                ModelCheckpoint(tmp_path / name, save_last=True, every_n_train_steps=1, save_top_k=0),
+            ],
+        )
+        trainer.fit(task, SentenceDataModule(str(store.path), batch_size=4), ckpt_path=ckpt_path, weights_only=True)
+        return task, tmp_path / name / "last.ckpt"
+
+    return run
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(fit: Fit) -> None:
+    whole, _ = fit("whole")
+    _, path = fit("cut", STOP)
+    resumed, _ = fit("resumed", ckpt_path=path)
+    assert whole.global_step == resumed.global_step == NUM_STEPS
+    for (name, left), right in zip(
+        whole.decoder.state_dict().items(), resumed.decoder.state_dict().values(), strict=True
+    ):
+        assert torch.equal(left, right), name
+
+
+def test_a_checkpoint_rebuilds_the_decoder_and_holds_only_what_learns(
+    fit: Fit, store: ConceptStore, concepts: torch.Tensor
+) -> None:
+    task, path = fit("run")
+    content = torch.load(path, weights_only=True)
+    learnt = {f"decoder.{name}" for name, _ in task.decoder.named_parameters() if not task.decoder.is_base(name)}
+    buffers = {f"decoder.adapter.{name}" for name, _ in task.decoder.adapter.named_buffers()}
+    assert set(content["state_dict"]) == learnt | buffers
+    assert content["hyper_parameters"]["decoder"]["init_args"]["encoder"] == store.encoder
+
+    decoder = load_decoder(path, store.encoder)
+    assert not decoder.training and (decoder.encoder_name, decoder.dim) == (store.encoder_name, store.dim)
+    for (name, left), right in zip(task.decoder.state_dict().items(), decoder.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
+    task.decoder.eval()
+    assert task.decoder.decode(concepts[:2], CONTEXT) == decoder.decode(concepts[:2], CONTEXT)
+
+
+def test_the_adapter_learns_alone_at_first(fit: Fit) -> None:
+    task, _ = fit("early", stop=4)
+    fresh = PrefixDecoder(**task.decoder.arguments)
+    for name, parameter in task.decoder.named_parameters():
+        if "lora_" in name:
+            assert torch.equal(parameter, fresh.get_parameter(name)), name
+    assert not torch.equal(task.decoder.adapter.outer.weight, fresh.adapter.outer.weight)
+
+
+def test_bad_files_are_one_clear_sentence(fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no decoder at"):
+        load_decoder(tmp_path / "none.ckpt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="no checkpoint of"):
+        load_decoder(tmp_path / "text.ckpt")
+    torch.save({"hyper_parameters": {"_class_path": "lcm.task.LCMTask"}}, tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match="holds a LCMTask, expected a DecoderTask"):
+        load_decoder(tmp_path / "model.ckpt")
+    _, path = fit("run", stop=1)
+    with pytest.raises(ValueError, match="reads concepts of encoder"):
+        load_decoder(path, "another fingerprint")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_decoder(path)
