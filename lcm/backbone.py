@@ -24,7 +24,7 @@ def rotate(x: Tensor, positions: Tensor, theta: float = 10_000.0) -> Tensor:
 
 
 def attendable(mask: Tensor | None, document: Tensor | None, num_past: int, num_new: int) -> Tensor | None:
-    """Which earlier positions a new position may see: bool (B, 1, num_new, num_past + num_new), or None for "all earlier".
+    """Which positions a new one may see: bool (B, 1, num_new, num_past + num_new), or None for "all up to itself".
 
     Args:
         mask: (B, num_past + num_new), True = a real sentence, or None if all are.
@@ -91,6 +91,7 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(inner, width)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return down(silu(gate(h)) * up(h)), (..., H)."""
         gate, up = self.gate_up(h).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
 

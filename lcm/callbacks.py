@@ -6,7 +6,17 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.cli import SaveConfigCallback
 from safetensors.torch import save_file
+
+
+class FitConfig(SaveConfigCallback):
+    """Keeps the configuration of a training beside its checkpoints; validate, test and predict leave it alone."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml when fit begins."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
 
 
 class PredictionFile(BasePredictionWriter):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 
+from encoders.encoder import SentenceEncoder, load_encoder
 from lcm.task import LCMTask
 
 
@@ -35,10 +36,12 @@ def load_task(path: str | Path, task: type[LightningModule] = LCMTask) -> Any:
     return task.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
 
 
-def check_encoder(fingerprint: str, other: str, what: str, whose: str) -> None:
-    """Raise unless two parts were made with the same encoder."""
-    if fingerprint != other:
+def open_encoder(name: str, fingerprint: str, whose: str) -> SentenceEncoder:
+    """Return the encoder that a checkpoint or store names; another one under that name is an error."""
+    encoder = load_encoder(name)
+    if encoder.fingerprint != fingerprint:
         raise ValueError(
-            f"{what} was made with encoder {fingerprint[:12]}, {whose} with {other[:12]}; "
-            f'run "lcm encode" and "lcm fit" again with one encoder'
+            f"{whose} was made with another version of encoder {name} ({fingerprint[:12]}, here is "
+            f'{encoder.fingerprint[:12]}); run "lcm encode" and "lcm fit" again'
         )
+    return encoder

@@ -4,6 +4,7 @@ import os
 import sys
 
 TRAINING = ("fit", "validate", "test", "predict")
+SWITCHES = ("--verify",)  # true where given without a value
 
 
 def main(args: list[str] | None = None) -> None:
@@ -30,7 +31,16 @@ def use(args: list[str] | None) -> None:
 
     from lcm.tools import TOOLS
 
-    auto_cli(TOOLS, args=args, prog="lcm")
+    given = sys.argv[1:] if args is None else args
+    auto_cli(TOOLS, args=[spelt(arg) for arg in given], prog="lcm")
+
+
+def spelt(arg: str) -> str:
+    """Return an argument as the parser spells it: --a-b=c is --a_b=c, and a switch alone is true."""
+    if not arg.startswith("--"):
+        return arg
+    name, equals, value = arg.partition("=")
+    return f"{arg}=true" if arg in SWITCHES else "--" + name[2:].replace("-", "_") + equals + value
 
 
 def train(args: list[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class CosineSchedule(nn.Module):
         self.register_buffer("sigma", (1 - alpha**2).sqrt().float(), persistent=False)
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """t (...) -> alpha (...), sigma (...)."""
+        """T (...) -> alpha (...), sigma (...)."""
         step = (t * self.num_steps).round().long()
         return self.alpha[step], self.sigma[step]
 
@@ -65,7 +66,7 @@ def ddim(denoise: Denoise, x: Tensor, times: Iterable[Tensor], schedule: Schedul
         schedule: t -> alpha, sigma.
     """
     grid = list(times)
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in pairwise(grid):
         alpha, sigma = schedule(t)
         x0 = denoise(x, t.expand(x.shape[:-1]))
         noise = (x - alpha * x0) / sigma

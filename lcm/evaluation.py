@@ -70,16 +70,14 @@ def predictor(model: ConceptModel, *, length: int, seed: int = 0, **sampling: An
 
     def predict(concepts: Tensor, level: Tensor) -> Tensor:
         half = length // 2
-        starts = range(0, max(len(concepts) - half, 1), half)
-        windows = [slice(start, start + length) for start in starts]
+        num_windows = 1 + -(-max(len(concepts) - length, 0) // half)
+        windows = [slice(i * half, i * half + length) for i in range(num_windows)]
         predicted = []
         for first in range(0, len(windows), 8):
             some = windows[first : first + 8]
             batch = ConceptBatch.pad([concepts[w] for w in some], [level[w] for w in some])
             found = model.predict(batch, generator=generator, **sampling)
-            predicted += [
-                found[i, (half if w.start else 1) : len(concepts[w])].clone() for i, w in enumerate(some)
-            ]
+            predicted += [found[i, (length - half if w.start else 1) : len(concepts[w])].clone() for i, w in enumerate(some)]
         return torch.cat(predicted)
 
     return predict
@@ -131,10 +129,10 @@ def context_gap(model: ConceptModel, held_out: HeldOut, *, length: int = 32, see
     x = model.normalizer(batch.concepts)
     context, _ = model.contexts(x, batch.level)
     losses = {}
-    for name, seen in (("true context", context), ("another document's", context[other])):
+    for name, seen in (("true context", context), ("shuffled context", context[other])):
         same_noise = Generator().manual_seed(seed)
         losses[name] = model.head.loss(seen, x, batch.target, earlier(batch), same_noise)["loss"].item()
-    return {**losses, "difference": losses["another document's"] - losses["true context"], "windows": len(windows)}
+    return {**losses, "difference": losses["shuffled context"] - losses["true context"], "windows": len(windows)}
 
 
 def pick_other(owner: Tensor, i: int, generator: Generator) -> Tensor:

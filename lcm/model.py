@@ -56,7 +56,7 @@ class ConceptModel(nn.Module):
         cache: KeyValueCache | None = None,
     ) -> tuple[Tensor, KeyValueCache]:
         """Contexts (B, S, H) of normalised x (B, S, D), and the backbone's cache."""
-        h = self.input(x)
+        h = self.input(x).float()  # the residual stream stays in float32 under autocast
         if level is not None:
             h = h + self.level(level)
         return self.backbone(h, mask, document, cache)
@@ -71,9 +71,7 @@ class ConceptModel(nn.Module):
         return self.head.loss(context, x, batch.target, earlier(batch), generator)
 
     @torch.no_grad()
-    def predict(
-        self, batch: ConceptBatch, *, generator: Generator | None = None, **sampling: Any
-    ) -> Tensor:
+    def predict(self, batch: ConceptBatch, *, generator: Generator | None = None, **sampling: Any) -> Tensor:
         """Teacher-forced predictions, raw (B, S, D): position s is predicted from the true concepts before s."""
         context, _ = self.contexts(self.normalizer(batch.concepts), batch.level, None, batch.document)
         x = self.head.sample(self.head.remember(context), earlier(batch), generator=generator, **sampling)

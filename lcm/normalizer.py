@@ -51,5 +51,5 @@ class Normalizer(nn.Module):
         return (concepts.float() - self.centre) / self.scale
 
     def inverse(self, x: Tensor) -> Tensor:
-        """x (..., D) -> raw concepts (..., D), float32."""
+        """X (..., D) -> raw concepts (..., D), float32."""
         return x.float() * self.scale + self.centre

@@ -66,8 +66,9 @@ class LCMTask(LightningModule):
         """Log every loss of a held-out batch, with the same noise at every evaluation."""
         values = self.model.loss(batch, self.generator(1, batch_idx, self.global_rank))
         num_targets = int(batch.target.sum())
-        named = {f"{name}_{key}": value for key, value in values.items()}
-        self.log_dict(named, prog_bar=True, sync_dist=True, batch_size=max(num_targets, 1))
+        for key, value in values.items():
+            shown = key == "loss"
+            self.log(f"{name}_{key}", value, prog_bar=shown, sync_dist=True, batch_size=max(num_targets, 1))
 
     def validation_step(self, batch: ConceptBatch, batch_idx: int) -> None:
         """Log validation losses."""
@@ -89,5 +90,5 @@ class LCMTask(LightningModule):
             return optimizer
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},  # type: ignore[typeddict-item]
+            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},
         }

@@ -1,19 +1,33 @@
 """Lightning's command line for concept models and decoders."""
 
-import data.module
-import decoders.module
-import decoders.task
-import lcm.backbone
-import lcm.callbacks
-import lcm.diffusion
-import lcm.heads.regression
-import lcm.heads.two_tower
-import lcm.model
-import lcm.task  # noqa: F401  # imported so that a yaml may name the classes bare
-from data.store import ConceptStore
+import logging
+import warnings
+
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from omegaconf import OmegaConf
+
+from data.module import ConceptDataModule
+from data.store import ConceptStore
+from decoders.module import SentenceDataModule
+from decoders.task import DecoderTask
+from lcm.callbacks import FitConfig, PredictionFile
+from lcm.heads.regression import RegressionHead
+from lcm.heads.two_tower import TwoTowerHead
+from lcm.schedule import WarmupCosine
+from lcm.task import LCMTask
+
+# What a yaml may name without its module.
+NAMED = (
+    ConceptDataModule,
+    SentenceDataModule,
+    LCMTask,
+    DecoderTask,
+    RegressionHead,
+    TwoTowerHead,
+    WarmupCosine,
+    PredictionFile,
+)
 
 
 def read_from_store(attribute: str, path: str) -> int | str:
@@ -33,10 +47,28 @@ def ema_decay(max_steps: int) -> float:
     return max(0.0, 1 - 10 / max_steps) if max_steps > 0 else 0.999
 
 
+def quiet() -> None:
+    """Leave out what Lightning tells of itself: tips, missing hardware, warnings that do not concern a user."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        r".*is an instance of `nn.Module` and is already saved.*",  # on purpose: a checkpoint rebuilds itself
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+        r".*smaller than the logging interval.*",
+        r".*does not have many workers.*",  # the store is memory-mapped
+        r".*exists and is not empty.*",
+        r".*loading a checkpoint outside the 'fit' stage.*",  # the checkpoint's weights are the average already
+        r".*callbacks used to create the checkpoint need to be provided.*",
+        r".*Experiment logs directory.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
 def run(args: list[str] | None) -> None:
     """Run fit, validate, test or predict."""
-    OmegaConf.register_new_resolver("store", read_from_store, replace=True)
-    OmegaConf.register_new_resolver("ema_decay", ema_decay, replace=True)
+    quiet()
+    OmegaConf.register_resolver("store", read_from_store, replace=True)
+    OmegaConf.register_resolver("ema_decay", ema_decay, replace=True)
     LightningCLI(
         LightningModule,
         LightningDataModule,
@@ -44,6 +76,7 @@ def run(args: list[str] | None) -> None:
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         seed_everything_default=0,
+        save_config_callback=FitConfig,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"parser_mode": "omegaconf+"},
         args=args,

@@ -104,7 +104,7 @@ class Writer:
         if not 0 <= anchor <= 1:
             raise ValueError(f"anchor must be between 0 and 1, found {anchor}")
         reader = SlidingReader(self.model, self.length)
-        before: list[str] = []
+        written: list[str] = []
         title = Line(outline.title, TITLE_LEVEL, 0, self.concept(outline.title))
         reader.read(title.concept, title.level)
         yield title
@@ -112,20 +112,19 @@ class Writer:
             heading = Line(point.text, point.level, point.depth + 1, self.concept(point.text))
             reader.read(heading.concept, heading.level)
             yield heading
-            before.append(point.text)
             goal = self.goal(point, heading.concept)
             for _ in range(count):
                 predicted = torch.lerp(reader.predict(generator=generator, **sampling), goal, anchor)
-                text = self.decode(predicted, before, generator)
+                text = self.decode(predicted, written, generator)
                 line = Line(text, 0, point.depth + 1, self.concept(text), predicted)
                 reader.read(line.concept, 0)
-                before.append(text)
+                written.append(text)
                 yield line
 
     def goal(self, point: PlacedPoint, heading: Tensor) -> Tensor:
         """Return what a point is about (D,): its heading's concept, or that of heading and description."""
         return self.concept(f"{point.text}. {point.description}") if point.description else heading
 
-    def decode(self, concept: Tensor, before: list[str], generator: Generator | None) -> str:
-        """Return the sentence of a concept (D,) behind the lines before it."""
-        return self.decoder.decode(concept[None], [" ".join(before[-1:])], generator=generator)[0]
+    def decode(self, concept: Tensor, written: list[str], generator: Generator | None) -> str:
+        """Return the sentence of a concept (D,), given the last one written, as decoders are trained."""
+        return self.decoder.decode(concept[None], ["".join(written[-1:])], generator=generator)[0]

@@ -1,6 +1,8 @@
 """Two-Tower diffusion: a denoiser without positions that looks at the contexts through cross-attention."""
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +92,8 @@ class TwoTowerHead(nn.Module):
         self.schedule = schedule if schedule is not None else CosineSchedule()
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.input = nn.Linear(dim, width)
-        self.layers = nn.ModuleList(DenoiserLayer(width, num_heads, dropout) for _ in range(num_layers))
+        layers = nn.ModuleList(DenoiserLayer(width, num_heads, dropout) for _ in range(num_layers))
+        self.layers = cast("Iterable[DenoiserLayer]", layers)
         self.norm, self.output = nn.RMSNorm(width), nn.Linear(width, dim)
 
     def loss(
@@ -98,11 +101,12 @@ class TwoTowerHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the squared error of x0, mean over D, at uniform noise levels; also at low, middle and high noise."""
         num_steps = self.schedule.num_steps
-        random = {"generator": generator, "device": x.device}
-        t = torch.randint(1, num_steps + 1, x.shape[:2], **random) / num_steps
-        x_t = add_noise(x, torch.randn(x.shape, **random), t, self.schedule)
+        t = torch.randint(1, num_steps + 1, x.shape[:2], generator=generator, device=x.device) / num_steps
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        x_t = add_noise(x, noise, t, self.schedule)
         if self.training and self.cond_dropout:
-            visible = visible & (torch.rand(x.shape[:2], **random) >= self.cond_dropout)[..., None]
+            kept = torch.rand(x.shape[:2], generator=generator, device=x.device) >= self.cond_dropout
+            visible = visible & kept[..., None]
         error = (self.denoise(x_t, t, self.remember(context), visible) - x).square().mean(-1)  # (B, S)
         thirds = {"low": t <= 1 / 3, "middle": (t > 1 / 3) & (t <= 2 / 3), "high": t > 2 / 3}
         parts = {f"loss_{name}_noise": mean_over(error.detach(), target & third) for name, third in thirds.items()}
@@ -125,7 +129,7 @@ class TwoTowerHead(nn.Module):
         grid = torch.arange(num_steps + 1, device=t.device) / num_steps
         times, which = (grid, (t * num_steps).round().long()) if t.numel() > len(grid) else (t.flatten(), None)
         embedded = self.time(embed_time(times, num_steps))
-        h = self.input(x_t)
+        h = self.input(x_t).float()  # the residual stream stays in float32 under autocast
         seen = F.pad(visible, (1, 0), value=True)[:, None]  # (B, 1, Q, 1 + S): the zero vector is always there
         for layer, (k, v) in zip(self.layers, memory, strict=True):
             modulation = layer.modulator(embedded)

@@ -1,0 +1,58 @@
+"""A text while it is written: streamed to stdout, and to a file once it is whole."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Generator
+
+from decoders.loading import load_decoder
+from lcm.checkpoint import load_task, open_encoder
+from lcm.outline import Outline
+from lcm.writer import Line, Writer
+
+
+def open_writer(model: Path, decoder: Path) -> Writer:
+    """Return a writer of two checkpoints that were trained with the same encoder."""
+    task = load_task(model)
+    encoder = open_encoder(task.encoder_name, task.encoder, str(model))
+    return Writer(task.model, load_decoder(decoder, task.encoder), encoder, length=task.length)
+
+
+def stream(
+    writer: Writer,
+    outline: Outline,
+    *,
+    out: Path | None,
+    sentences_per_point: int,
+    anchor: float,
+    seed: int,
+    sampling: dict[str, Any],
+) -> None:
+    """Print a text while it is written, and write it to a file when it is whole."""
+    lines: list[Line] = []
+    generator = Generator().manual_seed(seed)
+    for line in writer.write(
+        outline, sentences_per_point=sentences_per_point, anchor=anchor, generator=generator, **sampling
+    ):
+        sys.stdout.write(to_text(line, first=not lines))
+        sys.stdout.flush()
+        lines.append(line)
+    sys.stdout.write("\n")
+    if out is not None:
+        write_whole(out, "".join(to_text(line, first=i == 0) for i, line in enumerate(lines)) + "\n")
+
+
+def to_text(line: Line, *, first: bool) -> str:
+    """Return a line as Markdown: headings by the depth of the outline, the sentences of a point in one paragraph."""
+    if line.level:
+        return f"{'' if first else chr(10) * 2}{'#' * min(line.depth + 1, 6)} {line.text}\n\n"
+    return f"{line.text} "
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is either whole or as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.part")
+    hidden.write_text(text, encoding="utf-8")
+    hidden.replace(path)

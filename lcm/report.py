@@ -1,0 +1,103 @@
+"""The tables that "lcm evaluate" prints: a model and a decoder beside their baselines."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.store import ConceptStore
+from decoders.evaluation import evaluate_decoder
+from decoders.loading import load_decoder
+from lcm import evaluation
+from lcm.checkpoint import load_task, open_encoder
+from lcm.manuscript import write_whole
+from lcm.table import Row, to_markdown, write_json
+
+
+def measure_all(
+    store_path: Path,
+    model: Path,
+    decoder: Path | None,
+    *,
+    split: str,
+    pool: int,
+    num_sentences: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Print the tables of a model and a decoder beside their baselines, and write them."""
+    from rich.console import Console
+    from rich.progress import track
+
+    store, task = ConceptStore.open(store_path), load_task(model)
+    if task.encoder != store.encoder:
+        raise ValueError(
+            f"the store {store_path} was made with encoder {store.encoder[:12]}, the model {model} with "
+            f'{task.encoder[:12]}; run "lcm encode" or "lcm fit" again with one encoder'
+        )
+    held_out = evaluation.HeldOut.from_store(store, split, pool=pool, seed=seed)
+    train = evaluation.sentences_of(evaluation.read_document(store, i) for i in store.split("train"))
+    predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed)}
+    predictors |= evaluation.baselines(train.mean(0))
+    console = Console(stderr=True)
+    shown = track(predictors.items(), "measuring", console=console, transient=True)
+    rows = [evaluation.measure(name, predict, held_out) for name, predict in shown]
+    gap = evaluation.context_gap(task.model, held_out, seed=seed)
+    text = report(rows, gap, held_out, split)
+    numbers: list[Row] = [*rows, {"predictor": "model, loss by context", **gap}]
+    if decoder is not None:
+        found = measure_decoder(store, decoder, split, num_sentences, seed)
+        text += report_decoder(found)
+        numbers += decoder_rows(found)
+    sys.stdout.write(text)
+    if out is not None:
+        write_whole(out, text)
+        write_json(numbers, out.with_suffix(".json"))
+
+
+def measure_decoder(store: ConceptStore, decoder: Path, split: str, num_sentences: int, seed: int) -> dict[str, Any]:
+    """Return what evaluate_decoder finds."""
+    opened = load_decoder(decoder, store.encoder)
+    encoder = open_encoder(store.encoder_name, store.encoder, f"the store {store.path}")
+    return evaluate_decoder(opened, encoder, store, split=split, num_sentences=num_sentences, seed=seed)
+
+
+def report(rows: Sequence[Row], gap: Mapping[str, float | int], held_out: evaluation.HeldOut, split: str) -> str:
+    """Return the measures of a model as Markdown: the table, who wins each column, and what the context is worth."""
+    text = (
+        f"Next concept, {len(held_out.concepts)} {split} documents, R@k among {len(held_out.pool):,} held-out "
+        f"sentences, 95 % intervals over documents:\n\n{to_markdown(rows)}\n{evaluation.verdict(rows)}\n"
+    )
+    if "difference" not in gap:
+        return text + "\nToo few long documents to compare the loss with true and shuffled context.\n"
+    return text + (
+        f"\nLoss with the true context {gap['true context']:.4f}, "
+        f"with another document's {gap['shuffled context']:.4f}: "
+        f"the context is worth {gap['difference']:.4f} ({gap['windows']} windows).\n"
+    )
+
+
+def report_decoder(found: Mapping[str, Any]) -> str:
+    """Return the measures of a decoder as Markdown."""
+    nll, carried = found["nll"], found["nats_carried"]["against no concept"]
+    return (
+        f"\nSentence from its concept, {found['num_sentences']} held-out sentences of 5 to 40 words, "
+        f"95 % intervals:\n\n"
+        f"{to_markdown(decoder_rows(found))}\n"
+        f"Nats a token with the true concept {nll['true'][0]:.3f}, a shuffled one {nll['shuffled'][0]:.3f}, none "
+        f"{nll['no'][0]:.3f}: the concept carries {interval(carried)} ({found['num_tokens']:,} tokens).\n"
+    )
+
+
+def decoder_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Return the table of a decoder beside retrieval and chance."""
+    return [
+        {"text": name, "BLEU": interval(row["bleu"], 1), "re-encode cosine": interval(row["cosine"])}
+        for name, row in found["rows"].items()
+    ]
+
+
+def interval(bounds: Sequence[float], digits: int = 3) -> str:
+    """Return [value, low, high] as "value [low, high]"."""
+    value, low, high = (f"{bound:.{digits}f}" for bound in bounds)
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from data.store import ConceptStore
+from lcm.backbone import CausalTransformer
+from lcm.evaluation import HeldOut, baselines, context_gap, measure, predictor, read_document, verdict
+from lcm.heads.regression import RegressionHead
+from lcm.metrics import Interval
+from lcm.model import ConceptModel
+
+
+@pytest.fixture
+def held_out(store: ConceptStore) -> HeldOut:
+    return HeldOut.from_store(store, "test", pool=50)
+
+
+@pytest.fixture
+def regression(store: ConceptStore) -> ConceptModel:
+    torch.manual_seed(0)
+    model = ConceptModel(16, CausalTransformer(width=16, num_layers=1, num_heads=2), RegressionHead(16, 16)).eval()
+    model.normalizer.fit(read_document(store, 0)[0])
+    return model
+
+
+def test_only_sentences_of_held_out_documents_count(held_out: HeldOut, store: ConceptStore) -> None:
+    row = measure("copy", baselines(torch.zeros(16))["copy the last"], held_out)
+    sentences = sum(int((store.levels(i) == 0).sum()) for i in store.split("test"))
+    assert row["positions"] == sentences  # each has its heading before it
+    assert len(held_out.pool) == 50
+
+
+def test_a_perfect_predictor_scores_one(held_out: HeldOut) -> None:
+    row = measure("perfect", lambda concepts, level: concepts[1:], held_out)
+    for column, value in {"R@1": 1, "R@10": 1, "l2": 0, "cosine": 1}.items():
+        found = row[column]
+        assert isinstance(found, Interval)
+        assert found.mean == pytest.approx(value, abs=1e-6)
+
+
+def test_windows_give_what_one_pass_gives_where_the_document_fits(
+    regression: ConceptModel, store: ConceptStore
+) -> None:
+    concepts, level = read_document(store, 0)
+    whole = predictor(regression, length=64)(concepts, level)
+    assert whole.shape == (len(concepts) - 1, 16)
+    for n in (1, 7, 40):
+        alone = regression.predict_next(concepts[None, :n], level=level[None, :n])[0]
+        torch.testing.assert_close(whole[n - 1], alone)
+
+
+@pytest.mark.parametrize("length", [4, 8, 9, 40, 41])
+def test_a_long_document_is_predicted_from_at_least_half_a_window(
+    regression: ConceptModel, store: ConceptStore, length: int
+) -> None:
+    concepts, level = read_document(store, 0)
+    found = predictor(regression, length=length)(concepts, level)
+    assert found.shape == (len(concepts) - 1, 16)
+    half = length // 2
+    for n in range(1, len(concepts)):
+        start = ((n - length) // half + 1) * half if n >= length else 0
+        expected = regression.predict_next(concepts[None, start:n], level=level[None, start:n])[0]
+        torch.testing.assert_close(found[n - 1], expected)
+
+
+def test_the_gap_is_zero_for_a_model_that_ignores_its_context(regression: ConceptModel, held_out: HeldOut) -> None:
+    assert context_gap(regression, held_out, length=8)["difference"] != 0
+    torch.nn.init.zeros_(regression.head.output.weight)  # type: ignore[attr-defined]
+    assert context_gap(regression, held_out, length=8)["difference"] == 0
+
+
+def test_the_verdict_names_winners_baselines_included() -> None:
+    def interval(mean: float) -> Interval:
+        return Interval(mean, 0.1, 10, 2)
+
+    rows = [
+        {"predictor": "model", "R@1": interval(0.5), "l2": interval(2.0)},
+        {"predictor": "copy", "R@1": interval(0.4), "l2": interval(1.0)},
+    ]
+    assert verdict(rows) == "Best in R@1: model. Best in l2: copy."
+
+
+def test_a_split_without_documents_says_so(store: ConceptStore) -> None:
+    with pytest.raises(ValueError, match="no split"):
+        HeldOut.from_store(store, "none")

@@ -1,0 +1,93 @@
+import itertools
+
+import pytest
+import torch
+
+from data.store import ConceptStore
+from decoders.retrieval import RetrievalDecoder
+from encoders.hashing import HashingEncoder
+from lcm.backbone import CausalTransformer
+from lcm.heads.two_tower import TwoTowerHead
+from lcm.manuscript import to_text
+from lcm.model import ConceptModel
+from lcm.outline import Outline, Point
+from lcm.writer import Line, SlidingReader, Writer
+
+OUTLINE = Outline("The fox", (Point("It comes", num_sentences=2), Point("Later", children=(Point("It goes"),))))
+
+
+@pytest.fixture
+def writer(store: ConceptStore) -> Writer:
+    torch.manual_seed(0)
+    backbone = CausalTransformer(width=16, num_layers=1, num_heads=2)
+    model = ConceptModel(16, backbone, TwoTowerHead(16, 16, num_layers=1, num_heads=2)).eval()
+    model.normalizer.fit(torch.from_numpy(store[0].astype("float32")))
+    return Writer(model, RetrievalDecoder.from_store(store), HashingEncoder(16), length=8)
+
+
+def write(writer: Writer, seed: int = 0, **options: float) -> list[Line]:
+    generator = torch.Generator().manual_seed(seed)
+    return list(writer.write(OUTLINE, sentences_per_point=3, generator=generator, num_steps=4, **options))
+
+
+def test_every_point_gets_its_sentences_in_order(writer: Writer) -> None:
+    lines = write(writer)
+    assert [line.level > 0 for line in lines] == [True, True, False, False, True, True, False, False, False]
+    assert [line.text for line in lines if line.level] == ["The fox", "It comes", "Later", "It goes"]
+    assert [line.predicted is None for line in lines] == [line.level > 0 for line in lines]
+
+
+def test_the_same_seed_writes_the_same_text_and_another_another(writer: Writer) -> None:
+    first, again, other = ([line.text for line in write(writer, seed)] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_what_is_read_back_is_what_was_written(writer: Writer) -> None:
+    for line in write(writer):
+        torch.testing.assert_close(line.concept, torch.from_numpy(HashingEncoder(16).encode([line.text])[0]))
+
+
+def test_a_full_anchor_predicts_the_point_itself(writer: Writer) -> None:
+    lines = write(writer, anchor=1.0)
+    heading = None
+    for line in lines:
+        if line.predicted is None:
+            heading = line.concept
+        else:
+            torch.testing.assert_close(line.predicted, heading)
+    with pytest.raises(ValueError, match="between 0 and 1, found 2"):
+        write(writer, anchor=2)
+
+
+def test_a_long_text_slides_over_the_window_that_was_trained(writer: Writer) -> None:
+    reader = SlidingReader(writer.model, 8)
+    concepts = torch.randn(30, 16)
+    longest = 0
+    for concept in concepts:
+        reader.read(concept, 0)
+        assert reader.state is not None
+        longest = max(longest, reader.state.mask.shape[1])
+        fresh: ConceptModel = writer.model
+        window = torch.stack([c for c, _ in reader.rows])[None]
+        expected = fresh.predict_next(
+            window,
+            level=torch.zeros(1, window.shape[1], dtype=torch.long),
+            generator=torch.Generator().manual_seed(1),
+            num_steps=3,
+        )[0]
+        found = reader.predict(generator=torch.Generator().manual_seed(1), num_steps=3)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert longest == 8
+
+
+def test_lines_become_markdown(writer: Writer) -> None:
+    lines = write(writer)
+    text = "".join(to_text(line, first=i == 0) for i, line in enumerate(lines))
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == ["# The fox", "## It comes", "## Later", "### It goes"]
+    paragraphs = [p for p in text.split("\n\n") if p and not p.startswith("#")]
+    assert [p.split() for p in paragraphs] == [
+        [word for line in group for word in line.text.split()]
+        for is_text, group in itertools.groupby(lines, key=lambda line: line.level == 0)
+        if is_text
+    ]
