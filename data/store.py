@@ -1,4 +1,3 @@
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data.shards import hash_file, open_shard, read_sidecar, schema, shard_path, view_concepts
+from data.shards import hash_file, list_sidecars, open_shard, read_json, read_sidecar, schema, shard_path, view_concepts
 from data.split import SPLITS
 
 MANIFEST = "manifest.json"
@@ -74,14 +73,11 @@ class ConceptStore:
             raise FileNotFoundError(f'there is no store at {path}; make it with "lcm encode CORPUS --out {path}"')
         manifest_path = path / MANIFEST
         if not manifest_path.is_file():
-            if path.is_dir() and any(path.glob("[0-9]*.json")):
+            if path.is_dir() and list_sidecars(path):
                 raise ValueError(f'the store at {path} is half-written; run the same "lcm encode" again to finish it')
             raise ValueError(f"{path} is not a concept store: it holds no {MANIFEST}")
-        try:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f'{manifest_path} is damaged ({error}); delete it and run "lcm encode" again') from None
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        manifest = read_json(manifest_path)
+        if manifest.get("format") != FORMAT:
             raise ValueError(f"{path} is not a concept store: its {MANIFEST} belongs to something else")
         if manifest["version"] != VERSION:
             raise ValueError(f"the store at {path} has format version {manifest['version']}, this code reads {VERSION}")
@@ -95,7 +91,7 @@ class ConceptStore:
         return self.window(document, 0, self.documents[document].num_sentences)
 
     def window(self, document: int, start: int, stop: int) -> np.ndarray:
-        """Returns the concepts of sentences `start` to `stop` of a document, float16 (stop - start, D), without a copy."""
+        """Returns the concepts of sentences `start` to `stop` of a document, float16 (stop - start, D), no copy."""
         shard, first = self._place(document, start, stop)
         if shard not in self._concepts:
             self._concepts[shard] = view_concepts(self._batch(shard))

@@ -1,6 +1,7 @@
 """The language model that writes sentences: found, fetched or converted once, then loaded offline."""
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def resolve_llm(name: str = DEFAULT_LLM) -> Path:
 
 
 def load_llm(path: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Return the model, frozen and in evaluation mode, and its tokenizer, from a folder in the Hugging Face format.
+    """Return the model, frozen, and its tokenizer, from a folder in the Hugging Face format.
 
     Raises:
         FileNotFoundError: the folder lacks a model or a tokenizer.
@@ -70,7 +71,7 @@ def load_llm(path: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBas
         raise ValueError(
             f"the tokenizer in {folder} has no end token, so a sentence could never end; use another model"
         )
-    return model.requires_grad_(False).eval(), tokenizer
+    return model.requires_grad_(False), tokenizer
 
 
 def add_lora(model: "PreTrainedModel", rank: int) -> "PeftModel":
@@ -78,7 +79,9 @@ def add_lora(model: "PreTrainedModel", rank: int) -> "PeftModel":
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers for a property by its old name
+        wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"))
     layers: list[Any] = [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         layer.cast_input_dtype_enabled = False  # autocast does it, once

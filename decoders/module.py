@@ -104,7 +104,7 @@ class SentenceDataModule(LightningDataModule):
         seed: of the training order.
     """
 
-    def __init__(self, store: str, batch_size: int = 16, context_sentences: int = 1, seed: int = 0) -> None:
+    def __init__(self, store: str, batch_size: int = 4, context_sentences: int = 1, seed: int = 0) -> None:
         super().__init__()
         if batch_size < 1 or context_sentences < 0:
             raise ValueError(

@@ -1,19 +1,15 @@
 """A concept as soft tokens before the text of a language model."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from decoders.adapter import ConceptAdapter, add_noise
-from decoders.llm import add_lora, load_llm, resolve_llm
-from decoders.prompt import Prompt, lay_out, tokenize
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from decoders.prompt import Prompt, lay_out
+from decoders.prompted import PromptedLLM
 
 
 @dataclass(frozen=True)
@@ -57,12 +53,12 @@ class PrefixDecoder(nn.Module):
         encoder_name: str = "",
         *,
         llm: str = "smollm2",
-        num_tokens: int = 8,
-        word_tokens: int = 6,
+        num_tokens: int = 10,
+        word_tokens: int = 8,
         num_words: int = 4096,
         hidden_dim: int = 1024,
         lora_rank: int = 16,
-        max_context_tokens: int = 24,
+        max_context_tokens: int = 16,
         max_sentence_tokens: int = 80,
         context_drop: float = 0.3,
         concept_drop: float = 0.1,
@@ -81,32 +77,18 @@ class PrefixDecoder(nn.Module):
         self.max_context_tokens, self.max_sentence_tokens = max_context_tokens, max_sentence_tokens
         self.context_drop, self.concept_drop = context_drop, concept_drop
         self.noise_share, self.max_noise = noise_share, max_noise
-        base, self.tokenizer = load_llm(resolve_llm(llm))
-        self.begin = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        self.end: int = self.tokenizer.eos_token_id
         with torch.random.fork_rng([]):
             torch.manual_seed(init_seed)
+            self.llm = PromptedLLM(llm, lora_rank)
             self.adapter = ConceptAdapter(
                 dim,
-                base.config.hidden_size,
+                self.llm.width,
                 num_tokens=num_tokens,
                 word_tokens=word_tokens,
                 hidden_dim=hidden_dim,
                 num_words=num_words,
             )
-            self.llm: Any = add_lora(base, lora_rank) if lora_rank else base
-
-    @property
-    def base(self) -> "PreTrainedModel":
-        """The language model itself, with LoRA layers in it."""
-        return self.llm.get_base_model() if hasattr(self.llm, "get_base_model") else self.llm
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """The language model's token embeddings."""
-        found = self.base.get_input_embeddings()
-        assert isinstance(found, nn.Embedding), type(found)
-        return found
+        self.train()
 
     @property
     def fitted(self) -> bool:
@@ -115,7 +97,7 @@ class PrefixDecoder(nn.Module):
 
     def fit(self, concepts: Tensor, sentences: Sequence[str]) -> None:
         """Fit what needs no gradient on training data: the scale of raw concepts (N, D) and the words they foretell."""
-        self.adapter.fit(concepts, tokenize(self.tokenizer, sentences), self.embedding.weight)
+        self.adapter.fit(concepts, self.llm.tokenize(sentences), self.llm.embedding.weight)
 
     def adapter_parameters(self) -> list[nn.Parameter]:
         """Return what turns concepts into soft tokens."""
@@ -123,7 +105,7 @@ class PrefixDecoder(nn.Module):
 
     def lora_parameters(self) -> list[nn.Parameter]:
         """Return the LoRA matrices."""
-        return [parameter for name, parameter in self.llm.named_parameters() if "lora_" in name]
+        return self.llm.lora_parameters()
 
     @staticmethod
     def is_base(name: str) -> bool:
@@ -208,80 +190,45 @@ class PrefixDecoder(nn.Module):
         level = x.new_full((len(x),), noise_level)
         if noise_level:
             x = add_noise(x.cpu(), level.cpu(), generator).to(x.device)
-        prompt = lay_out(
-            self._context_ids(context, len(x)),
-            [[]] * len(x),
-            num_soft=self.adapter.num_tokens,
-            begin=self.begin,
-            pad_left=True,
-        ).to(x.device)
-        search = {
+        prompt = self._lay_out(context, [[] for _ in x], pad_left=True)
+        search: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "num_beams": num_beams,
             "do_sample": temperature > 0,
-            **({"temperature": temperature, "top_p": top_p} if temperature > 0 else {}),
         }
-        ids = self._generate(x, level, prompt, search, int(torch.randint(2**62, (), generator=generator)))
-        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-    def _generate(self, x: Tensor, level: Tensor, prompt: Prompt, search: dict[str, Any], seed: int) -> Tensor:
-        """Return the ids of generated tokens (N, L), padded with the end token."""
-        from transformers import GenerationConfig, LogitsProcessorList
-
-        bias = self.adapter.word_bias(x).repeat_interleave(search["num_beams"], 0)
-        tokens = self.adapter.words.tokens
-
-        def raise_words(ids: Tensor, scores: Tensor) -> Tensor:
-            scores = scores.float().index_add(1, tokens, bias)
-            if not ids.shape[1]:
-                scores[:, self.end] = -torch.inf  # no sentence is empty
-            return scores
-
-        config = GenerationConfig(eos_token_id=self.end, pad_token_id=self.end, use_cache=True, **search)
-        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), self._autocast():
-            torch.manual_seed(seed)  # generate() takes no generator
-            keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if temperature > 0:
+            search |= {"temperature": temperature, "top_p": top_p}
+        with self.llm.autocast():
+            soft = self.adapter(x, level, self.llm.embedding.weight)
             return self.llm.generate(
-                inputs_embeds=self._embed(x, level, keep, prompt),
-                attention_mask=prompt.mask.long(),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([raise_words]),
+                prompt,
+                soft,
+                tokens=self.adapter.words.tokens,
+                bias=self.adapter.word_bias(x),
+                seed=int(torch.randint(2**62, (), generator=generator)),
+                **search,
             )
 
     def _token_nll(
         self, x: Tensor, level: Tensor, keep: Tensor, sentences: Sequence[str], context: Sequence[str] | None
     ) -> tuple[Tensor, Tensor]:
         """Return the negative log likelihood of every token of all sentences, one after the other, and its sentence."""
-        ids = tokenize(self.tokenizer, sentences)
-        cut = [[*s, self.end] if len(s) <= self.max_sentence_tokens else s[: self.max_sentence_tokens] for s in ids]
-        prompt = lay_out(
-            self._context_ids(context, len(cut)), cut, num_soft=self.adapter.num_tokens, begin=self.begin
-        ).to(x.device)
-        predicts = prompt.target[:, 1:]
-        row = predicts.nonzero()[:, 0]
-        with self._autocast():
-            embedded = self._embed(x, level, keep, prompt)
-            # Rows are padded on the right and attention is causal, so no mask is needed.
-            hidden = self.base.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-            logits = self.base.get_output_embeddings()(hidden[:, :-1][predicts])  # at the sentences' tokens only
+        most = self.max_sentence_tokens
+        ids = [[*s, self.llm.end] if len(s) <= most else s[:most] for s in self.llm.tokenize(sentences)]
+        prompt = self._lay_out(context, ids)
+        with self.llm.autocast():
+            soft = self.adapter(x, level, self.llm.embedding.weight)
+            soft = torch.where(keep[:, None, None], soft, self.adapter.resize(self.adapter.missing))
+            logits = self.llm.target_logits(prompt, soft)
+        row = prompt.target.nonzero()[:, 0]
         bias = self.adapter.word_bias(x) * keep[:, None]
-        logits = logits.float().index_add(1, self.adapter.words.tokens, bias[row])
-        return nn.functional.cross_entropy(logits, prompt.ids[:, 1:][predicts], reduction="none"), row
+        logits = logits.index_add(1, self.adapter.words.tokens, bias[row])
+        return nn.functional.cross_entropy(logits, prompt.ids[prompt.target], reduction="none"), row
 
-    def _embed(self, x: Tensor, level: Tensor, keep: Tensor, prompt: Prompt) -> Tensor:
-        """Return the rows as embeddings (N, L, width), with soft tokens in their places."""
-        soft = self.adapter(x, level, self.embedding.weight)
-        soft = torch.where(keep[:, None, None], soft, self.adapter.resize(self.adapter.missing))
-        embedded = self.embedding(prompt.ids)
-        return embedded.masked_scatter(prompt.soft[..., None], soft.to(embedded.dtype))
-
-    def _context_ids(self, context: Sequence[str] | None, num: int) -> list[list[int]]:
-        """Return the last tokens of the text before each of `num` sentences."""
-        if context is None or not self.max_context_tokens:
-            return [[] for _ in range(num)]
-        return [ids[-self.max_context_tokens :] for ids in tokenize(self.tokenizer, context)]
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        """Return a context in which products are computed in the language model's dtype."""
-        dtype = self.base.dtype
-        return torch.autocast(self.adapter.mean.device.type, dtype, enabled=dtype != torch.float32)
+    def _lay_out(self, context: Sequence[str] | None, sentences: list[list[int]], *, pad_left: bool = False) -> Prompt:
+        """Return rows with the last tokens of the text before each sentence, K places and the sentence."""
+        before: list[list[int]] = [[] for _ in sentences]
+        if context is not None and self.max_context_tokens:
+            before = [ids[-self.max_context_tokens :] for ids in self.llm.tokenize(context)]
+        rows = lay_out(before, sentences, num_soft=self.adapter.num_tokens, begin=self.llm.begin, pad_left=pad_left)
+        return rows.to(self.adapter.mean.device)

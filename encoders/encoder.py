@@ -5,18 +5,25 @@ import numpy as np
 
 
 class SentenceEncoder(Protocol):
-    """Turns sentences into concepts, one vector of width `dim` each.
+    """Turns sentences into concepts, one vector of width `dim` each."""
 
-    Attributes:
-        dim: width D of a concept.
-        name: what `load_encoder` takes to make this encoder again.
-        fingerprint: names the concept space: equal on every machine for equal weights, tokenizer, pooling and normalisation,
-            whatever the path or the compute dtype. Stores, decoders and checkpoints carry it.
-    """
+    @property
+    def dim(self) -> int:
+        """Width D of a concept."""
+        ...
 
-    dim: int
-    name: str
-    fingerprint: str
+    @property
+    def name(self) -> str:
+        """What `load_encoder` takes to make this encoder again."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the concept space: equal on every machine for equal weights, tokenizer, pooling and normalisation.
+
+        The path and the compute dtype do not count. Stores, decoders and checkpoints carry it.
+        """
+        ...
 
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
         """Returns the concepts of the sentences in their order, float32 (N, D); no sentences give (0, D)."""
@@ -27,8 +34,8 @@ def load_encoder(name: str = "minilm") -> SentenceEncoder:
     """Returns the encoder of that name.
 
     Args:
-        name: "minilm" (all-MiniLM-L6-v2 out of an installed package, D = 384, offline), "hashing" or "hashing:16" (no model,
-            for tests and smoke runs; the number is D), or any sentence-transformers name or local folder.
+        name: "minilm" (all-MiniLM-L6-v2 out of an installed package, D = 384, offline), "hashing" or "hashing:16" (no
+            model, for tests and smoke runs; the number is D), or any sentence-transformers name or local folder.
 
     Raises:
         ValueError: "hashing:" is followed by something that is not a width.

@@ -11,8 +11,8 @@ _VERSION = 1  # part of the fingerprint: raise it whenever a feature or a weight
 class HashingEncoder:
     """Sentences to unit vectors by signed feature hashing of words and character trigrams; no model, no training.
 
-    For tests and smoke runs: fast, tiny, the same on every machine, and sentences that share words are close. From Weinberger
-    et al., Feature Hashing for Large Scale Multitask Learning, arXiv:0902.2206.
+    For tests and smoke runs: fast, tiny, the same on every machine, and sentences that share words are close. From
+    Weinberger et al., Feature Hashing for Large Scale Multitask Learning, arXiv:0902.2206.
 
     Args:
         dim: width D of a concept.
@@ -39,7 +39,7 @@ class HashingEncoder:
 
 
 def _features(sentence: str) -> Iterator[tuple[str, float]]:
-    """Yields (feature, weight): the whole sentence faintly, so that few sentences collide; its words; their trigrams."""
+    """Yields (feature, weight): the whole sentence, faintly, so that few collide; its words; their trigrams."""
     yield sentence, 0.5
     for word in sentence.lower().split():
         yield f" {word} ", 1.0

@@ -4,10 +4,10 @@ from typing import Literal
 
 
 def fetch_snapshot(repository: str, *, kind: Literal["model", "dataset"], ignore: Sequence[str] = ()) -> Path:
-    """Returns the folder in the Hugging Face cache that holds a repository of the hub; it is fetched if it is not there.
+    """Returns the folder that holds a repository of the Hugging Face hub; it is fetched if it is not in the cache.
 
-    Without a network an earlier copy is taken, or the error comes within seconds: the hub's libraries, asked for a single
-    file, try again for half a minute.
+    Without a network an earlier copy is taken, or the error comes within seconds: the hub's libraries, asked for a
+    single file, try again for half a minute.
 
     Args:
         repository: "owner/name".

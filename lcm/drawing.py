@@ -51,7 +51,7 @@ def document_of(store: ConceptStore, index: int) -> Rows:
 
 def text_of(path: Path, store: ConceptStore) -> Rows:
     """Return a text file as rows, encoded with the encoder of a store."""
-    from data.encode import split_document
+    from data.rows import split_document
     from data.readers import read_documents
     from data.report import ReadReport
 

@@ -77,7 +77,9 @@ def predictor(model: ConceptModel, *, length: int, seed: int = 0, **sampling: An
             some = windows[first : first + 8]
             batch = ConceptBatch.pad([concepts[w] for w in some], [level[w] for w in some])
             found = model.predict(batch, generator=generator, **sampling)
-            predicted += [found[i, (length - half if w.start else 1) : len(concepts[w])].clone() for i, w in enumerate(some)]
+            predicted += [
+                found[i, (length - half if w.start else 1) : len(concepts[w])].clone() for i, w in enumerate(some)
+            ]
         return torch.cat(predicted)
 
     return predict

@@ -12,11 +12,17 @@ from lcm.outline import Outline
 from lcm.writer import Line, Writer
 
 
-def open_writer(model: Path, decoder: Path) -> Writer:
+def open_writer(model: Path, decoder: Path, temperature: float) -> Writer:
     """Return a writer of two checkpoints that were trained with the same encoder."""
     task = load_task(model)
     encoder = open_encoder(task.encoder_name, task.encoder, str(model))
-    return Writer(task.model, load_decoder(decoder, task.encoder), encoder, length=task.length)
+    return Writer(
+        task.model,
+        load_decoder(decoder, task.encoder),
+        encoder,
+        length=task.length,
+        decoding={"temperature": temperature},
+    )
 
 
 def stream(
@@ -24,17 +30,13 @@ def stream(
     outline: Outline,
     *,
     out: Path | None,
-    sentences_per_point: int,
-    anchor: float,
     seed: int,
-    sampling: dict[str, Any],
+    **options: Any,
 ) -> None:
-    """Print a text while it is written, and write it to a file when it is whole."""
+    """Print a text while it is written and write it to a file when it is whole; options: those of Writer.write()."""
     lines: list[Line] = []
     generator = Generator().manual_seed(seed)
-    for line in writer.write(
-        outline, sentences_per_point=sentences_per_point, anchor=anchor, generator=generator, **sampling
-    ):
+    for line in writer.write(outline, generator=generator, **options):
         sys.stdout.write(to_text(line, first=not lines))
         sys.stdout.flush()
         lines.append(line)

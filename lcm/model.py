@@ -35,11 +35,22 @@ class ConceptModel(nn.Module):
         backbone: causal transformer of width H.
         head: turns a context into the next concept.
         num_levels: kinds of rows (sentence, scene, chapter, part, book); each adds a learnt vector to its concept.
+        context_noise: in training each concept that is read is noised, up to this share of its variance. It keeps a small
+            corpus from being learnt by heart, and prepares for reading what was written by the model itself.
     """
 
-    def __init__(self, dim: int, backbone: CausalTransformer, head: nn.Module, num_levels: int = 5) -> None:
+    def __init__(
+        self,
+        dim: int,
+        backbone: CausalTransformer,
+        head: nn.Module,
+        num_levels: int = 5,
+        context_noise: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.dim = dim
+        if not 0 <= context_noise < 1:
+            raise ValueError(f"context_noise must be in [0, 1), found {context_noise}")
+        self.dim, self.context_noise = dim, context_noise
         self.normalizer = Normalizer(dim)
         self.input = nn.Linear(dim, backbone.width)
         self.level = nn.Embedding(num_levels, backbone.width)
@@ -66,8 +77,12 @@ class ConceptModel(nn.Module):
 
         Rows of a level above 0 (headings, plan points) are read but not predicted: an author gives them.
         """
-        x = self.normalizer(batch.concepts)
-        context, _ = self.contexts(x, batch.level, None, batch.document)
+        x = read = self.normalizer(batch.concepts)
+        if self.training and self.context_noise:
+            share = self.context_noise * torch.rand(*x.shape[:2], 1, generator=generator, device=x.device)
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            read = (1 - share).sqrt() * x + share.sqrt() * noise
+        context, _ = self.contexts(read, batch.level, None, batch.document)
         return self.head.loss(context, x, batch.target, earlier(batch), generator)
 
     @torch.no_grad()

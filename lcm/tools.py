@@ -81,6 +81,8 @@ def generate(
     seed: int = 0,
     out: Path | None = None,
     anchor: float = 0.5,
+    candidates: int = 4,
+    temperature: float = 0.7,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
     initial_noise: float | None = None,
@@ -95,6 +97,8 @@ def generate(
         seed: of all randomness.
         out: Markdown file to write as well.
         anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
+        candidates: sentences that the decoder writes for a concept; the one nearest to it is kept.
+        temperature: of the decoder's words, 0 takes the most probable one.
         num_steps: calls of the denoiser a concept; the head's default if not given.
         guidance_scale: how closely the context is followed, 1 is no guidance; the head's default if not given.
         initial_noise: standard deviation of the sampler's start; the head's default if not given.
@@ -105,15 +109,15 @@ def generate(
     from lcm.manuscript import open_writer, stream
 
     sampling = {"num_steps": num_steps, "guidance_scale": guidance_scale, "initial_noise": initial_noise}
-    writer = open_writer(model, decoder)
     stream(
-        writer,
+        open_writer(model, decoder, temperature),
         points,
         out=out,
+        seed=seed,
         sentences_per_point=sentences_per_point,
         anchor=anchor,
-        seed=seed,
-        sampling={name: value for name, value in sampling.items() if value is not None},
+        candidates=candidates,
+        **{name: value for name, value in sampling.items() if value is not None},
     )
 
 

@@ -1,6 +1,6 @@
 """Writing a text from an outline: concept by concept, each decoded, encoded again and read back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,12 +72,20 @@ class Writer:
         decoder: turns a concept into a sentence, given the text before it.
         encoder: turns the sentence back into a concept, so that the model reads what was really written.
         length: longest sequence that the model was trained on, in rows.
+        decoding: options of the decoder's decode(), such as a temperature for candidates that differ.
     """
 
     def __init__(
-        self, model: ConceptModel, decoder: ConceptDecoder, encoder: SentenceEncoder, *, length: int = 128
+        self,
+        model: ConceptModel,
+        decoder: ConceptDecoder,
+        encoder: SentenceEncoder,
+        *,
+        length: int = 128,
+        decoding: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.decoder, self.encoder, self.length = model, decoder, encoder, length
+        self.decoding = dict(decoding or {})
 
     def concept(self, text: str) -> Tensor:
         """Return the raw concept (D,) of a text."""
@@ -89,6 +97,7 @@ class Writer:
         *,
         sentences_per_point: int = 6,
         anchor: float = 0.0,
+        candidates: int = 1,
         generator: Generator | None = None,
         **sampling: Any,
     ) -> Iterator[Line]:
@@ -98,11 +107,12 @@ class Writer:
             outline: what to write about.
             sentences_per_point: length of a point for which the outline gives none.
             anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
+            candidates: sentences that the decoder writes for a concept; the one whose own concept is nearest is kept.
             generator: source of randomness; the same seed gives the same text.
             **sampling: options of the head's sample().
         """
-        if not 0 <= anchor <= 1:
-            raise ValueError(f"anchor must be between 0 and 1, found {anchor}")
+        if not 0 <= anchor <= 1 or candidates < 1:
+            raise ValueError(f"need 0 <= anchor <= 1 and candidates >= 1, found {anchor} and {candidates}")
         reader = SlidingReader(self.model, self.length)
         written: list[str] = []
         title = Line(outline.title, TITLE_LEVEL, 0, self.concept(outline.title))
@@ -115,16 +125,27 @@ class Writer:
             goal = self.goal(point, heading.concept)
             for _ in range(count):
                 predicted = torch.lerp(reader.predict(generator=generator, **sampling), goal, anchor)
-                text = self.decode(predicted, written, generator)
-                line = Line(text, 0, point.depth + 1, self.concept(text), predicted)
-                reader.read(line.concept, 0)
+                text, concept = self.decode(predicted, written, candidates, generator)
+                reader.read(concept, 0)
                 written.append(text)
+                line = Line(text, 0, point.depth + 1, concept, predicted)
                 yield line
 
     def goal(self, point: PlacedPoint, heading: Tensor) -> Tensor:
         """Return what a point is about (D,): its heading's concept, or that of heading and description."""
         return self.concept(f"{point.text}. {point.description}") if point.description else heading
 
-    def decode(self, concept: Tensor, written: list[str], generator: Generator | None) -> str:
-        """Return the sentence of a concept (D,), given the last one written, as decoders are trained."""
-        return self.decoder.decode(concept[None], ["".join(written[-1:])], generator=generator)[0]
+    def decode(
+        self, concept: Tensor, written: Sequence[str], candidates: int, generator: Generator | None
+    ) -> tuple[str, Tensor]:
+        """Return the sentence of a concept (D,) and that sentence's own concept (D,).
+
+        The decoder sees the last sentence, as in its training. Of the candidates the nearest to the concept by cosine
+        is kept; one that has been written before only where all have been.
+        """
+        context = ["".join(written[-1:])] * candidates
+        texts = self.decoder.decode(concept.expand(candidates, -1), context, generator=generator, **self.decoding)
+        texts = list(dict.fromkeys(text for text in texts if text not in written)) or texts
+        concepts = torch.from_numpy(self.encoder.encode(texts))
+        best = int(torch.cosine_similarity(concepts, concept[None]).argmax())
+        return texts[best], concepts[best]

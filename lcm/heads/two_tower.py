@@ -146,7 +146,7 @@ class TwoTowerHead(nn.Module):
         num_steps: int = 40,
         guidance_scale: float = 3.0,
         guidance_rescale: float = 0.7,
-        initial_noise: float = 1.0,
+        initial_noise: float = 0.6,
     ) -> Tensor:
         """Draw one next x (B, Q, D) for each query.
 
@@ -157,7 +157,8 @@ class TwoTowerHead(nn.Module):
             num_steps: calls of the denoiser.
             guidance_scale: 1 is no guidance; larger follows the context more closely.
             guidance_rescale: share of the guided deviation that is pulled back.
-            initial_noise: standard deviation of the start; smaller is nearer to the mean, hence tamer.
+            initial_noise: standard deviation of the start; smaller is nearer to the mean, hence tamer. The defaults are
+                those of arXiv:2412.08821.
         """
         shape = (*visible.shape[:2], self.dim)
         x = initial_noise * torch.randn(shape, generator=generator, device=visible.device)

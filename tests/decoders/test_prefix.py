@@ -118,7 +118,7 @@ def test_dropped_context_is_no_context(make_decoder: Make, concepts: torch.Tenso
 
 def test_soft_tokens_have_the_size_of_embeddings(make_decoder: Make, concepts: torch.Tensor) -> None:
     decoder = make_decoder(trained=False)
-    adapter, table = decoder.adapter, decoder.embedding.weight
+    adapter, table = decoder.adapter, decoder.llm.embedding.weight
     x = adapter.normalize(concepts)
     soft = adapter(x, torch.zeros(len(x)), table)
     rms = soft.square().mean(-1).sqrt()

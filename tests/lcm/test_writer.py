@@ -55,7 +55,7 @@ def test_a_full_anchor_predicts_the_point_itself(writer: Writer) -> None:
             heading = line.concept
         else:
             torch.testing.assert_close(line.predicted, heading)
-    with pytest.raises(ValueError, match="between 0 and 1, found 2"):
+    with pytest.raises(ValueError, match="0 <= anchor <= 1 and candidates >= 1, found 2"):
         write(writer, anchor=2)
 
 

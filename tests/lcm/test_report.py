@@ -1,0 +1,53 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data.store import ConceptStore
+from lcm.cli import main
+from lcm.evaluation import HeldOut
+from lcm.metrics import Interval
+from lcm.report import decoder_rows, interval, report, report_decoder
+
+FOUND = {
+    "num_sentences": 20,
+    "num_tokens": 321,
+    "rows": {"decoder": {"bleu": [9.5, 8.0, 11.0], "cosine": [0.5, 0.4, 0.6]}},
+    "nll": {"true": [3.0, 2.9, 3.1], "shuffled": [3.6, 3.5, 3.7], "no": [3.5, 3.4, 3.6]},
+    "nats_carried": {"against no concept": [0.5, 0.4, 0.6]},
+}
+
+
+def test_a_models_report_has_the_table_the_winners_and_the_worth_of_context(store: ConceptStore) -> None:
+    held_out = HeldOut.from_store(store, "test", pool=30)
+    value = Interval(0.5, 0.1, 40, 2)
+    rows = [{"predictor": "model", "R@1": value}, {"predictor": "copy", "R@1": Interval(0.4, 0.1, 40, 2)}]
+    gap = {"true context": 0.5, "shuffled context": 0.75, "difference": 0.25, "windows": 9}
+    text = report(rows, gap, held_out, "test")
+    for expected in ("| model", "0.50 ± 0.10", "Best in R@1: model.", "worth 0.2500 (9 windows)", "among 30 held-out"):
+        assert expected in text
+    assert "Too few long documents" in report(rows, {"windows": 1}, held_out, "test")
+
+
+def test_a_decoders_report_has_bleu_cosine_and_nats() -> None:
+    text = report_decoder(FOUND)
+    for expected in ("9.5 [8.0, 11.0]", "carries 0.500 [0.400, 0.600]", "shuffled one 3.600", "20 held-out sentences"):
+        assert expected in text
+    assert decoder_rows(FOUND) == [
+        {"text": "decoder", "BLEU": "9.5 [8.0, 11.0]", "re-encode cosine": "0.500 [0.400, 0.600]"}
+    ]
+    assert interval([1, 0, 2], 1) == "1.0 [0.0, 2.0]"
+
+
+def test_evaluate_prints_a_row_for_the_model_and_each_baseline(
+    fit: Callable[..., Path], store: ConceptStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit(head="regression", steps=2)
+    main(["evaluate", str(store.path), "--model", str(folder / "last.ckpt"), "--out", str(tmp_path / "t.md")])
+    shown = capsys.readouterr().out
+    assert (tmp_path / "t.md").read_text() in shown
+    for name in ("model", "copy the last", "running mean", "corpus mean"):
+        assert f"| {name} " in shown
+    numbers = json.loads((tmp_path / "t.json").read_text())
+    assert numbers[0]["contrastive accuracy"]["num_documents"] == len(store.split("test"))
