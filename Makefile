@@ -13,7 +13,8 @@ SEED ?= 0
 DEMO ?= $(LCM_HOME)/demo
 # SIZE=smoke goes through every step in about a minute, to see that all is in place; what it writes is noise.
 SIZE ?= tiny
-SIZES := configs/$(SIZE).yaml
+MODEL_CONFIGS := configs/base.yaml configs/two_tower.yaml configs/$(SIZE).yaml
+DECODER_CONFIGS := configs/decoder.yaml $(if $(filter smoke,$(SIZE)),configs/decoder_smoke.yaml)
 
 # The extra follows the machine. Without a GPU torch is held to its CPU build, for the other one pulls gigabytes of CUDA.
 GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
@@ -67,13 +68,13 @@ $(DEMO)/store/manifest.json: $(DEMO)/settings | $(VENV)/.installed
 	rm -rf $(DEMO)/store
 	$(BIN)/lcm encode $(CORPUS) --out $(DEMO)/store
 
-$(DEMO)/model/done: $(DEMO)/store/manifest.json configs/base.yaml configs/two_tower.yaml $(SIZES)
-	$(BIN)/lcm fit -c configs/base.yaml -c configs/two_tower.yaml -c $(SIZES) \
+$(DEMO)/model/done: $(DEMO)/store/manifest.json $(MODEL_CONFIGS)
+	$(BIN)/lcm fit $(addprefix -c ,$(MODEL_CONFIGS)) \
 		--data.store $(DEMO)/store --trainer.default_root_dir $(DEMO)/model
 	@touch $@
 
-$(DEMO)/decoder/done: $(DEMO)/store/manifest.json configs/decoder.yaml
-	$(BIN)/lcm fit -c configs/decoder.yaml $(if $(filter smoke,$(SIZE)),-c configs/decoder_smoke.yaml) \
+$(DEMO)/decoder/done: $(DEMO)/store/manifest.json $(DECODER_CONFIGS)
+	$(BIN)/lcm fit $(addprefix -c ,$(DECODER_CONFIGS)) \
 		--data.store $(DEMO)/store --trainer.default_root_dir $(DEMO)/decoder
 	@touch $@
 

@@ -43,7 +43,7 @@ class ConceptAdapter(nn.Module):
         self.outer = nn.Linear(hidden_dim, num_tokens * width)
         self.missing = nn.Parameter(torch.randn(num_tokens, width))  # stands for a concept that is not given
         self.gain = nn.Parameter(torch.ones(num_tokens, 1))
-        self.word_gain = nn.Parameter(torch.tensor(0.5))
+        self.word_gain = nn.Parameter(torch.tensor(0.7))  # started at .5, it learnt .68 on grimm, .70 on shakespeare
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.outer.weight[: word_tokens * width])
         nn.init.zeros_(self.outer.bias)

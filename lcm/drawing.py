@@ -51,9 +51,9 @@ def document_of(store: ConceptStore, index: int) -> Rows:
 
 def text_of(path: Path, store: ConceptStore) -> Rows:
     """Return a text file as rows, encoded with the encoder of a store."""
-    from data.rows import split_document
     from data.readers import read_documents
     from data.report import ReadReport
+    from data.rows import split_document
 
     document = next(iter(read_documents(str(path), cut="never", report=ReadReport())))
     rows = split_document(document)

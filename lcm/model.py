@@ -35,8 +35,8 @@ class ConceptModel(nn.Module):
         backbone: causal transformer of width H.
         head: turns a context into the next concept.
         num_levels: kinds of rows (sentence, scene, chapter, part, book); each adds a learnt vector to its concept.
-        context_noise: in training each concept that is read is noised, up to this share of its variance. It keeps a small
-            corpus from being learnt by heart, and prepares for reading what was written by the model itself.
+        context_noise: in training each concept that is read is noised, up to this share of its variance. It keeps a
+            small corpus from being learnt by heart, and prepares for reading what the model itself has written.
     """
 
     def __init__(
