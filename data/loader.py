@@ -24,6 +24,7 @@ class EpochBatches(Sampler[list[int]]):
 
     def __init__(self, batches_of: Callable[[int], Sequence[list[int]]], *, rank: int = 0, world_size: int = 1) -> None:
         self.batches_of, self.rank, self.world_size = batches_of, rank, world_size
+        self.sampler = self  # where Lightning looks for set_epoch()
         self.epoch = self.start = 0
         self.num_batches = len(batches_of(0)) // world_size
         if not self.num_batches:

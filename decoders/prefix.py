@@ -163,6 +163,7 @@ class PrefixDecoder(nn.Module):
         num_beams: int = 1,
         temperature: float = 0.0,
         top_p: float = 1.0,
+        no_repeat: int = 3,
         generator: Generator | None = None,
     ) -> list[str]:
         """Return one sentence, a single line, for each raw concept (N, D).
@@ -176,6 +177,7 @@ class PrefixDecoder(nn.Module):
             num_beams: beams of the search; 1 is greedy.
             temperature: 0 takes the most probable token; above it tokens are drawn.
             top_p: share of the probability that tokens are drawn from.
+            no_repeat: no run of so many tokens comes twice in a sentence; 0 allows loops, which greedy search likes.
             generator: source of randomness, on the CPU; the same seed gives the same text, and none means seed 0.
         """
         if not 0 <= noise_level < 1 or temperature < 0 or not 0 < top_p <= 1 or max_new_tokens < 1 or num_beams < 1:
@@ -183,6 +185,8 @@ class PrefixDecoder(nn.Module):
                 "need 0 <= noise_level < 1, temperature >= 0, 0 < top_p <= 1, max_new_tokens >= 1, num_beams >= 1; "
                 f"found {noise_level}, {temperature}, {top_p}, {max_new_tokens}, {num_beams}"
             )
+        if top_p < 1 and not temperature:
+            raise ValueError(f"top_p = {top_p} does nothing at temperature 0; set a temperature above 0")
         if not len(concepts):
             return []
         generator = Generator().manual_seed(0) if generator is None else generator
@@ -191,11 +195,8 @@ class PrefixDecoder(nn.Module):
         if noise_level:
             x = add_noise(x.cpu(), level.cpu(), generator).to(x.device)
         prompt = self._lay_out(context, [[] for _ in x], pad_left=True)
-        search: dict[str, Any] = {
-            "max_new_tokens": max_new_tokens,
-            "num_beams": num_beams,
-            "do_sample": temperature > 0,
-        }
+        search: dict[str, Any] = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+        search |= {"no_repeat_ngram_size": no_repeat, "do_sample": temperature > 0}
         if temperature > 0:
             search |= {"temperature": temperature, "top_p": top_p}
         with self.llm.autocast():

@@ -48,7 +48,7 @@ def train(args: list[str] | None) -> None:
     from jsonargparse import set_parsing_settings
 
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
     from lcm.training import run
 
@@ -56,6 +56,8 @@ def train(args: list[str] | None) -> None:
         run(args)
     except SIGTERMException:
         sys.exit(143)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
 
 
 if __name__ == "__main__":

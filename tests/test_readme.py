@@ -21,7 +21,7 @@ def in_small(args: list[str], llm: str) -> list[str]:
     """The command with flags that make a training short."""
     if args[0] != "fit":
         return args
-    size = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.enable_progress_bar=false"]
+    size = ["--trainer.max_steps=2", "--trainer.val_check_interval=2"]
     if "configs/decoder.yaml" in args:
         return [*args, *size, f"--model.decoder.llm={llm}", "--trainer.limit_val_batches=1"]
     return [*args, *size, "--model.model.backbone.width=32", "--model.model.backbone.num_layers=1"]

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import LightningModule, Trainer
 
+from data.batch import ConceptBatch
+from data.module import ConceptDataModule
 from data.store import ConceptStore
 from lcm.checkpoint import load_task
 from lcm.cli import main
@@ -31,15 +34,39 @@ def test_a_checkpoint_rebuilds_itself(fit: Fit, head: str, store: ConceptStore) 
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("stop", [3, 23, 25])  # in the first epoch, at its end, in the second
-def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(fit: Fit, stop: int, store: ConceptStore) -> None:
-    whole = fit("--model.model.backbone.dropout=0.1", steps=28, folder="whole")
-    resumed = fit(
-        "--model.model.backbone.dropout=0.1", f"--ckpt_path={whole}/step={stop}.ckpt", steps=28, folder="resumed"
-    )
+@pytest.mark.parametrize("epochs", [0.2, 1.0, 1.4])  # in the first epoch, at its end, in the second of three
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(fit: Fit, epochs: float, store: ConceptStore) -> None:
+    options = ["--model.model.backbone.dropout=0.1", "--data.batch_size=16"]
+    module = ConceptDataModule(str(store.path), length=16, stride=8, batch_size=16)
+    num_batches = len(module.train_dataloader())
+    stop, steps = round(epochs * num_batches), round(2.5 * num_batches)
+    whole = fit(*options, steps=steps, folder="whole")
+    resumed = fit(*options, f"--ckpt_path={whole}/step={stop}.ckpt", steps=steps, folder="resumed")
     first, second = state(whole / "last.ckpt"), state(resumed / "last.ckpt")
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_every_epoch_has_an_order_of_its_own(store: ConceptStore) -> None:
+    module = ConceptDataModule(str(store.path), length=16, stride=8, batch_size=16)
+    seen: list[list[list[int]]] = []
+
+    class Spy(LightningModule):
+        def training_step(self, batch: ConceptBatch, batch_idx: int) -> None:
+            if not batch_idx:
+                seen.append([])
+            seen[-1].append(batch.concepts[:, 0, 0].tolist())
+
+        def configure_optimizers(self) -> None:
+            return None
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    Trainer(max_epochs=2, use_distributed_sampler=False, **quiet).fit(
+        Spy(), train_dataloaders=module.train_dataloader()
+    )
+    first, second = ([x for batch in epoch for x in batch] for epoch in seen)
+    assert first != second
+    assert sorted(first) == sorted(second)
 
 
 def test_validate_test_and_predict_read_a_checkpoint(
