@@ -1,11 +1,42 @@
-"""Opening a decoder that "lcm fit" trained."""
+"""Opening checkpoints that "lcm fit" wrote."""
 
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from decoders.prefix import PrefixDecoder
+
+if TYPE_CHECKING:
+    from lightning import LightningModule
+
+Task = TypeVar("Task", bound="LightningModule")
+
+
+def load_task(path: str | Path, task: type[Task], what: str) -> Task:
+    """Rebuild a task from its checkpoint, on the CPU, ready to use; nothing of a stranger's file is run.
+
+    Args:
+        path: the checkpoint.
+        task: class that it has to hold.
+        what: what the user knows it as, for messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is none of ours, is damaged, or holds another kind of task.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no {what} at {path}; train one with "lcm fit"')
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        found = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f'{path} is no checkpoint of "lcm fit", or it is damaged ({type(error).__name__})') from error
+    if found != task.__name__:
+        raise ValueError(f"{path} holds a {found}, expected a {task.__name__}; give the checkpoint of a {what}")
+    return task.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
 
 
 def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> PrefixDecoder:
@@ -21,20 +52,10 @@ def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> Pr
     """
     from decoders.task import DecoderTask
 
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no decoder at {path}; train one with "lcm fit -c configs/decoder.yaml"')
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        found = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
-    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f'{path} is no checkpoint of "lcm fit", or it is damaged ({type(error).__name__})') from error
-    if found != DecoderTask.__name__:
-        raise ValueError(f"{path} holds a {found}, expected a {DecoderTask.__name__}; give the decoder's checkpoint")
-    decoder = DecoderTask.load_from_checkpoint(path, map_location="cpu", weights_only=True).decoder.eval()
+    decoder = load_task(path, DecoderTask, "decoder").decoder
     if encoder_fingerprint is not None and decoder.encoder != encoder_fingerprint:
         raise ValueError(
             f"the decoder {path} reads concepts of encoder {decoder.encoder[:12] or 'unknown'}, these are of encoder "
-            f'{encoder_fingerprint[:12]}; train a decoder on a store of that encoder with "lcm fit"'
+            f"{encoder_fingerprint[:12]}; train a decoder on a store of that encoder"
         )
     return decoder

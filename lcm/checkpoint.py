@@ -1,39 +1,30 @@
-"""Opening a checkpoint that "lcm fit" wrote."""
+"""Opening a concept model and the encoder that it was trained with."""
 
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from lightning import LightningModule
-
+from decoders.loading import load_task
 from encoders.encoder import SentenceEncoder, load_encoder
 from lcm.task import LCMTask
 
 
-def class_of(path: str | Path) -> str:
-    """Return the name of the task that a checkpoint rebuilds; another file is one clear error."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint at {path}; train one with "lcm fit"')
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return str(content["hyper_parameters"]["_class_path"])
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f'{path} is no checkpoint of "lcm fit", or it is damaged ({type(error).__name__})') from error
+def load_model(path: str | Path, encoder_fingerprint: str | None = None) -> LCMTask:
+    """Return the task of a checkpoint, whose `model` is ready to predict, on the CPU.
 
-
-def load_task(path: str | Path, task: type[LightningModule] = LCMTask) -> Any:
-    """Rebuild a task from its checkpoint, on the CPU, ready to use.
+    Args:
+        path: checkpoint that "lcm fit" wrote.
+        encoder_fingerprint: fingerprint of the encoder whose concepts are to be predicted; None does not check.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is none of ours, is damaged, or holds another kind of task.
+        ValueError: the file is no concept model's checkpoint, is damaged, or its model knows another encoder.
     """
-    found, wanted = class_of(path).rpartition(".")[2], task.__name__
-    if found != wanted:
-        raise ValueError(f"{path} holds a {found}, expected a {wanted}; give the other checkpoint")
-    return task.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+    task = load_task(path, LCMTask, "concept model")
+    if encoder_fingerprint is not None and task.encoder != encoder_fingerprint:
+        raise ValueError(
+            f"the model {path} knows concepts of encoder {task.encoder[:12] or 'unknown'}, these are of encoder "
+            f"{encoder_fingerprint[:12]}; train a model on a store of that encoder"
+        )
+    return task
 
 
 def open_encoder(name: str, fingerprint: str, whose: str) -> SentenceEncoder:

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Generator
 
 from decoders.loading import load_decoder
-from lcm.checkpoint import load_task, open_encoder
+from lcm.checkpoint import load_model, open_encoder
 from lcm.outline import Outline
 from lcm.writer import Line, Writer
 
 
 def open_writer(model: Path, decoder: Path, temperature: float) -> Writer:
     """Return a writer of two checkpoints that were trained with the same encoder."""
-    task = load_task(model)
+    task = load_model(model)
     encoder = open_encoder(task.encoder_name, task.encoder, str(model))
     return Writer(
         task.model,

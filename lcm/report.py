@@ -9,7 +9,7 @@ from data.store import ConceptStore
 from decoders.evaluation import evaluate_decoder
 from decoders.loading import load_decoder
 from lcm import evaluation
-from lcm.checkpoint import load_task, open_encoder
+from lcm.checkpoint import load_model, open_encoder
 from lcm.manuscript import write_whole
 from lcm.table import Row, to_markdown, write_json
 
@@ -29,12 +29,8 @@ def measure_all(
     from rich.console import Console
     from rich.progress import track
 
-    store, task = ConceptStore.open(store_path), load_task(model)
-    if task.encoder != store.encoder:
-        raise ValueError(
-            f"the store {store_path} was made with encoder {store.encoder[:12]}, the model {model} with "
-            f'{task.encoder[:12]}; run "lcm encode" or "lcm fit" again with one encoder'
-        )
+    store = ConceptStore.open(store_path)
+    task = load_model(model, store.encoder)
     held_out = evaluation.HeldOut.from_store(store, split, pool=pool, seed=seed)
     train = evaluation.sentences_of(evaluation.read_document(store, i) for i in store.split("train"))
     predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed)}

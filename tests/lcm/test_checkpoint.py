@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from data.store import ConceptStore
-from decoders.task import DecoderTask
-from lcm.checkpoint import load_task, open_encoder
+from decoders.loading import load_decoder
+from lcm.checkpoint import load_model, open_encoder
 
 
 def test_files_that_are_no_checkpoint_are_refused_without_running_them(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_files_that_are_no_checkpoint_are_refused_without_running_them(tmp_path:
     }.items():
         content(tmp_path / name)
         with pytest.raises(ValueError, match='no checkpoint of "lcm fit", or it is damaged'):
-            load_task(tmp_path / name)
+            load_model(tmp_path / name)
     assert not (tmp_path / "marker").exists()
 
 
@@ -31,12 +31,18 @@ def test_a_truncated_checkpoint_is_damaged(fit: Callable[..., Path]) -> None:
     path = fit(head="regression", steps=1) / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ValueError, match="damaged"):
-        load_task(path)
+        load_model(path)
 
 
 def test_a_concept_model_is_no_decoder(fit: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="holds a LCMTask, expected a DecoderTask"):
-        load_task(fit(head="regression", steps=1) / "last.ckpt", DecoderTask)
+        load_decoder(fit(head="regression", steps=1) / "last.ckpt")
+
+
+def test_a_model_of_another_encoder_is_refused(fit: Callable[..., Path]) -> None:
+    path = fit(head="regression", steps=1) / "last.ckpt"
+    with pytest.raises(ValueError, match="concepts of encoder hashing-1-16, these are of encoder hashing-1-32"):
+        load_model(path, "hashing-1-32")
 
 
 def test_another_encoder_under_the_same_name_is_an_error(store: ConceptStore) -> None:

@@ -87,7 +87,7 @@ def test_bad_input_is_one_sentence(fails: Fails, store: ConceptStore, tmp_path: 
         ("generate", bare, "--model", junk, "--decoder", junk): "no points",
         ("generate", tmp_path / "no.md", "--model", junk, "--decoder", junk): "no outline at",
         ("generate", outline, "--model", junk, "--decoder", junk): "no checkpoint of",
-        ("generate", outline, "--model", tmp_path / "no.ckpt", "--decoder", junk): "no checkpoint at",
+        ("generate", outline, "--model", tmp_path / "no.ckpt", "--decoder", junk): "no concept model at",
         ("evaluate", store.path, "--model", junk): "no checkpoint of",
         ("plot", "99", "--store", store.path, "--out", tmp_path / "p.png"): "documents 0 to 29",
     }

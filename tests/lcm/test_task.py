@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from data.batch import ConceptBatch
 from data.module import ConceptDataModule
 from data.store import ConceptStore
-from lcm.checkpoint import load_task
+from lcm.checkpoint import load_model
 from lcm.cli import main
 from lcm.task import LCMTask
 
@@ -23,7 +23,7 @@ def state(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("head", ["regression", "two_tower"])
 def test_a_checkpoint_rebuilds_itself(fit: Fit, head: str, store: ConceptStore) -> None:
     folder = fit(head=head, steps=2)
-    task = load_task(folder / "last.ckpt")
+    task = load_model(folder / "last.ckpt")
     again = LCMTask.load_from_checkpoint(folder / "last.ckpt", weights_only=True)
     assert (task.encoder, task.encoder_name, task.length) == (store.encoder, "hashing:16", 16)
     assert task.model.normalizer.fitted
