@@ -32,7 +32,7 @@ def load_task(path: str | Path, task: type[Task], what: str) -> Task:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         found = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, IndexError) as error:
+    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f'{path} is no checkpoint of "lcm fit", or it is damaged ({type(error).__name__})') from error
     if found != task.__name__:
         raise ValueError(f"{path} holds a {found}, expected a {task.__name__}; give the checkpoint of a {what}")
