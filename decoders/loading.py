@@ -40,7 +40,7 @@ def load_task(path: str | Path, task: type[Task], what: str) -> Task:
 
 
 def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> PrefixDecoder:
-    """Return the decoder of a checkpoint, on the CPU, ready to decode.
+    """Return the decoder of a checkpoint, on the CPU, its LoRA matrices merged: ready to decode, not to train on.
 
     Args:
         path: checkpoint that "lcm fit -c configs/decoder.yaml" wrote.
@@ -58,4 +58,5 @@ def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> Pr
             f"the decoder {path} reads concepts of encoder {decoder.encoder[:12] or 'unknown'}, these are of encoder "
             f"{encoder_fingerprint[:12]}; train a decoder on a store of that encoder"
         )
+    decoder.llm.merge_lora()
     return decoder

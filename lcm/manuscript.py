@@ -34,22 +34,23 @@ def stream(
     **options: Any,
 ) -> None:
     """Print a text while it is written and write it to a file when it is whole; options: those of Writer.write()."""
-    lines: list[Line] = []
-    generator = Generator().manual_seed(seed)
-    for line in writer.write(outline, generator=generator, **options):
-        sys.stdout.write(to_text(line, first=not lines))
+    text, before = "", None
+    for line in writer.write(outline, generator=Generator().manual_seed(seed), **options):
+        more = to_text(line, before)
+        sys.stdout.write(more)
         sys.stdout.flush()
-        lines.append(line)
+        text, before = text + more, line
     sys.stdout.write("\n")
     if out is not None:
-        write_whole(out, "".join(to_text(line, first=i == 0) for i, line in enumerate(lines)) + "\n")
+        write_whole(out, text + "\n")
 
 
-def to_text(line: Line, *, first: bool) -> str:
-    """Return a line as Markdown: headings by the depth of the outline, the sentences of a point in one paragraph."""
-    if line.level:
-        return f"{'' if first else chr(10) * 2}{'#' * min(line.depth + 1, 6)} {line.text}\n\n"
-    return f"{line.text} "
+def to_text(line: Line, before: Line | None) -> str:
+    """Return a line behind another as Markdown: a heading by its depth, the sentences of a point in one paragraph."""
+    text = f"{'#' * min(line.depth + 1, 6)} {line.text}" if line.level else line.text
+    if before is None:
+        return text
+    return f" {text}" if before.level == line.level == 0 else f"\n\n{text}"
 
 
 def write_whole(path: Path, text: str) -> None:

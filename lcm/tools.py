@@ -107,6 +107,9 @@ def generate(
 
     points = read_outline(outline)  # before the heavy imports: a mistake there is told at once
     from lcm.manuscript import open_writer, stream
+    from lcm.quiet import quiet
+
+    quiet()
 
     sampling = {"num_steps": num_steps, "guidance_scale": guidance_scale, "initial_noise": initial_noise}
     stream(
@@ -158,8 +161,10 @@ def evaluate(
         seed: of all randomness.
         out: Markdown file to write as well; the numbers go beside it as .json.
     """
+    from lcm.quiet import quiet
     from lcm.report import measure_all
 
+    quiet()
     measure_all(store, model, decoder, split=split, pool=pool, num_sentences=num_sentences, seed=seed, out=out)
 
 

@@ -1,8 +1,5 @@
 """Lightning's command line for concept models and decoders."""
 
-import logging
-import warnings
-
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from omegaconf import OmegaConf
@@ -14,6 +11,7 @@ from decoders.task import DecoderTask
 from lcm.callbacks import FitConfig, PredictionFile
 from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
+from lcm.quiet import quiet
 from lcm.schedule import WarmupCosine
 from lcm.task import LCMTask
 
@@ -45,23 +43,6 @@ def read_from_store(attribute: str, path: str) -> int | str:
 def ema_decay(max_steps: int) -> float:
     """Return the decay of an exponential average over about the last tenth of a run: ${ema_decay:MAX_STEPS}."""
     return max(0.0, 1 - 10 / max_steps) if max_steps > 0 else 0.999
-
-
-def quiet() -> None:
-    """Leave out what Lightning tells of itself: tips, missing hardware, warnings that do not concern a user."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        r".*is an instance of `nn.Module` and is already saved.*",  # on purpose: a checkpoint rebuilds itself
-        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-        r".*smaller than the logging interval.*",
-        r".*does not have many workers.*",  # the store is memory-mapped
-        r".*exists and is not empty.*",
-        r".*loading a checkpoint outside the 'fit' stage.*",  # the checkpoint's weights are the average already
-        r".*callbacks used to create the checkpoint need to be provided.*",
-        r".*Experiment logs directory.*",
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def run(args: list[str] | None) -> None:

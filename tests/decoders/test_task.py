@@ -87,12 +87,22 @@ def test_a_checkpoint_rebuilds_the_decoder_and_holds_only_what_learns(
     assert set(content["state_dict"]) == learnt | buffers
     assert content["hyper_parameters"]["decoder"]["init_args"]["encoder"] == store.encoder
 
+    again = DecoderTask.load_from_checkpoint(path, weights_only=True).decoder
+    for (name, left), right in zip(task.decoder.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def test_a_loaded_decoder_has_its_lora_merged_and_writes_the_same(
+    fit: Fit, store: ConceptStore, concepts: torch.Tensor
+) -> None:
+    task, path = fit("run")
     decoder = load_decoder(path, store.encoder)
     assert not decoder.training and (decoder.encoder_name, decoder.dim) == (store.encoder_name, store.dim)
-    for (name, left), right in zip(task.decoder.state_dict().items(), decoder.state_dict().values(), strict=True):
-        assert torch.equal(left, right), name
+    assert not decoder.lora_parameters()
     task.decoder.eval()
     assert task.decoder.decode(concepts[:2], CONTEXT) == decoder.decode(concepts[:2], CONTEXT)
+    nll = [d.nll(concepts[:2], ["A fox.", "The king ran."], CONTEXT).total for d in (task.decoder, decoder)]
+    torch.testing.assert_close(*nll)
 
 
 def test_the_adapter_learns_alone_at_first(fit: Fit) -> None:

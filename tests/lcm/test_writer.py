@@ -82,9 +82,10 @@ def test_a_long_text_slides_over_the_window_that_was_trained(writer: Writer) -> 
 
 def test_lines_become_markdown(writer: Writer) -> None:
     lines = write(writer)
-    text = "".join(to_text(line, first=i == 0) for i, line in enumerate(lines))
+    text = "".join(to_text(line, before) for before, line in zip([None, *lines], lines, strict=False))
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert headings == ["# The fox", "## It comes", "## Later", "### It goes"]
+    assert "\n\n\n" not in text
     paragraphs = [p for p in text.split("\n\n") if p and not p.startswith("#")]
     assert [p.split() for p in paragraphs] == [
         [word for line in group for word in line.text.split()]
