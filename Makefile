@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-export LCM_HOME ?= artifacts
+export LCM_HOME := $(or $(LCM_HOME),artifacts)
 
 CORPUS ?= grimm
 OUTLINE ?= experiments/2026-11-demo/outline.md
@@ -16,8 +16,12 @@ SIZE ?= tiny
 MODEL_CONFIGS := configs/base.yaml configs/two_tower.yaml configs/$(SIZE).yaml
 DECODER_CONFIGS := configs/decoder.yaml $(if $(filter smoke,$(SIZE)),configs/decoder_smoke.yaml)
 
+ifneq ($(words $(LCM_HOME) $(DEMO) $(VENV) $(OUTLINE)),4)
+$(error make cannot handle spaces: LCM_HOME "$(LCM_HOME)", DEMO "$(DEMO)", VENV "$(VENV)", OUTLINE "$(OUTLINE)"; use other paths)
+endif
+
 # The extra follows the machine. Without a GPU torch is held to its CPU build, for the other one pulls gigabytes of CUDA.
-GPU := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -m 1 '^GPU ')
 EXTRA := $(if $(GPU),gpu,cpu)
 FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 ifneq ($(FIND_LINKS),)
@@ -58,27 +62,38 @@ install: $(VENV)/.installed
 
 # --- the demo ---------------------------------------------------------------------------------------------------------
 
-$(DEMO)/settings: FORCE
+# A stamp holds a setting and changes only when the setting does, so that what depends on it is made again just then.
+define stamp
 	@mkdir -p $(DEMO)
-	@echo "$(CORPUS) $(SIZE)" | cmp -s - $@ || echo "$(CORPUS) $(SIZE)" > $@
+	@echo "$(1)" | cmp -s - $@ || echo "$(1)" > $@
+endef
+
+$(DEMO)/.corpus: FORCE
+	$(call stamp,$(CORPUS))
+
+$(DEMO)/.size: FORCE
+	$(call stamp,$(SIZE))
+
+$(DEMO)/.text: FORCE
+	$(call stamp,$(OUTLINE) $(SEED))
 
 FORCE:
 
-$(DEMO)/store/manifest.json: $(DEMO)/settings | $(VENV)/.installed
-	rm -rf $(DEMO)/store
+# The store notices changed text itself; a corpus that is a file or folder of yours is looked at again when it changes.
+$(DEMO)/store/manifest.json: $(DEMO)/.corpus $(wildcard $(CORPUS) $(CORPUS)/*) | $(VENV)/.installed
 	$(BIN)/lcm encode $(CORPUS) --out $(DEMO)/store
 
-$(DEMO)/model/done: $(DEMO)/store/manifest.json $(MODEL_CONFIGS)
+$(DEMO)/model/done: $(DEMO)/store/manifest.json $(DEMO)/.size $(MODEL_CONFIGS)
 	$(BIN)/lcm fit $(addprefix -c ,$(MODEL_CONFIGS)) \
 		--data.store $(DEMO)/store --trainer.default_root_dir $(DEMO)/model
-	@touch $@
+	@test -s $(DEMO)/model/best.ckpt && touch $@
 
-$(DEMO)/decoder/done: $(DEMO)/store/manifest.json $(DECODER_CONFIGS)
+$(DEMO)/decoder/done: $(DEMO)/store/manifest.json $(DEMO)/.size $(DECODER_CONFIGS)
 	$(BIN)/lcm fit $(addprefix -c ,$(DECODER_CONFIGS)) \
 		--data.store $(DEMO)/store --trainer.default_root_dir $(DEMO)/decoder
-	@touch $@
+	@test -s $(DEMO)/decoder/best.ckpt && touch $@
 
-$(DEMO)/text.md: $(OUTLINE) $(DEMO)/model/done $(DEMO)/decoder/done
+$(DEMO)/text.md: $(OUTLINE) $(DEMO)/.text $(DEMO)/model/done $(DEMO)/decoder/done
 	$(BIN)/lcm generate $(OUTLINE) --model $(DEMO)/model/best.ckpt --decoder $(DEMO)/decoder/best.ckpt \
 		--seed $(SEED) --out $@
 

@@ -18,11 +18,13 @@ Window = tuple[int, int, int]  # document, start, stop
 def cut_windows(lengths: dict[int, int], length: int, stride: int) -> list[Window]:
     """Cut documents (id -> number of rows) into windows of up to `length` rows that start every `stride` rows.
 
-    The last window of a document ends with it; every row is in at least one window.
+    Every row is in at least one window. The last window of a document ends with it; where windows do not overlap
+    (stride = length) it is what is left, so that no row counts twice.
     """
     windows = []
     for document, num in lengths.items():
-        starts = [*range(0, max(num - length, 0), stride), max(num - length, 0)]
+        last = max(num - length, 0)
+        starts = [*range(0, num, length)] if stride == length else [*range(0, last, stride), last]
         windows += [(document, start, min(start + length, num)) for start in starts]
     return windows
 
@@ -62,6 +64,7 @@ class ConceptDataModule(LightningDataModule):
     def __init__(
         self,
         store: str,
+        *,
         length: int = 128,
         stride: int = 64,
         batch_size: int = 16,
@@ -96,10 +99,12 @@ class ConceptDataModule(LightningDataModule):
         """Return up to `num` raw training concepts (N, D), whole documents in a seeded order, to fit the normaliser."""
         documents = self.documents("train")
         chosen: list[Tensor] = []
+        count = 0
         for i in shuffled(len(documents), self.seed, 0):
-            chosen.append(torch.from_numpy(self.store[documents[i]].astype("float32")))
-            if sum(map(len, chosen)) >= num:
+            if count >= num:
                 break
+            chosen.append(torch.from_numpy(self.store[documents[i]].astype("float32")))
+            count += len(chosen[-1])
         return torch.cat(chosen)[:num]
 
     def documents(self, split: str) -> list[int]:

@@ -115,6 +115,11 @@ class ConceptStore:
             raise ValueError(f'there is no split "{name}"; the splits are {", ".join(SPLITS)}')
         return [index for index, document in enumerate(self.documents) if document.split == name]
 
+    @property
+    def heading_levels(self) -> list[int]:
+        """The levels above 0 that occur, rising."""
+        return sorted({int(level) for i in range(len(self)) for level in set(self.levels(i).tolist()) if level})
+
     def verify(self) -> None:
         """Reads the whole store and checks checksums, widths, row order and that every concept is finite.
 
@@ -148,6 +153,21 @@ class ConceptStore:
     def _column(self, document: int, name: str) -> pa.Array:
         shard, first = self._places[document]
         return self._batch(shard).column(name).slice(first, self.documents[document].num_sentences)
+
+
+def check_encoder(known: str, found: str, whose: str) -> None:
+    """Raises ValueError if two parts that meet were made with different encoders.
+
+    Args:
+        known: fingerprint that `whose` was made with; "" if it has none yet.
+        found: fingerprint of the concepts at hand.
+        whose: what the user knows the first part as.
+    """
+    if known and known != found:
+        raise ValueError(
+            f"{whose} knows concepts of encoder {known[:20]}, these are of encoder {found[:20]}; "
+            f"encode and train with one encoder"
+        )
 
 
 def _read_committed(path: Path, index: int, shard: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from data.loader import shuffled
-from data.store import ConceptStore
+from data.store import ConceptStore, check_encoder
 from decoders.decoder import ConceptDecoder
 from decoders.module import SentenceBatch, SentenceDataset
 from decoders.prefix import PrefixDecoder
@@ -54,12 +54,10 @@ def evaluate_decoder(
     Raises:
         ValueError: the decoder or the store belongs to another encoder, or no sentence of that length is there.
     """
-    for owner, found in (("decoder", decoder.encoder), ("store", store.encoder)):
-        if found != encoder.fingerprint:
-            raise ValueError(
-                f"the {owner} was made with encoder {found[:12] or 'unknown'}, not with {encoder.fingerprint[:12]}; "
-                f'run "lcm encode" and "lcm fit" again with one encoder'
-            )
+    check_encoder(encoder.fingerprint, decoder.encoder, "the encoder")
+    check_encoder(encoder.fingerprint, store.encoder, "the encoder")
+    if num_sentences < 2:
+        raise ValueError(f"num_sentences must be at least 2, found {num_sentences}")
     pairs = held_out_pairs(
         store, split, num_sentences=num_sentences, min_words=min_words, max_words=max_words, seed=seed
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from data.store import check_encoder
 from decoders.prefix import PrefixDecoder
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> Pr
     from decoders.task import DecoderTask
 
     decoder = load_task(path, DecoderTask, "decoder").decoder
-    if encoder_fingerprint is not None and decoder.encoder != encoder_fingerprint:
-        raise ValueError(
-            f"the decoder {path} reads concepts of encoder {decoder.encoder[:12] or 'unknown'}, these are of encoder "
-            f"{encoder_fingerprint[:12]}; train a decoder on a store of that encoder"
-        )
+    if encoder_fingerprint is not None:
+        check_encoder(decoder.encoder or "unknown", encoder_fingerprint, f"the decoder {path}")
     decoder.llm.merge_lora()
     return decoder

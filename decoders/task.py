@@ -9,6 +9,7 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor
 
+from data.store import check_encoder
 from decoders.module import SentenceBatch
 from decoders.prefix import PrefixDecoder
 
@@ -35,6 +36,7 @@ class DecoderTask(LightningModule):
     def __init__(
         self,
         decoder: PrefixDecoder,
+        *,
         adapter_lr: float = 2e-3,
         lora_lr: float = 1e-3,
         adapter_steps: int = 0,
@@ -49,6 +51,12 @@ class DecoderTask(LightningModule):
         self.adapter_lr, self.lora_lr = adapter_lr, lora_lr
         self.adapter_steps, self.joint_factor, self.warmup_steps = adapter_steps, joint_factor, warmup_steps
         self.weight_decay, self.seed = weight_decay, seed
+
+    def setup(self, stage: str) -> None:
+        """Refuse a store of another encoder."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_encoder(self.decoder.encoder, data.encoder, "the decoder")
 
     def on_fit_start(self) -> None:
         """Fit what needs no gradient, unless a checkpoint brought it."""
@@ -99,10 +107,6 @@ class DecoderTask(LightningModule):
     def test_step(self, batch: SentenceBatch, batch_idx: int) -> None:
         """Log test losses."""
         self.held_out_step("test", batch)
-
-    def predict_step(self, batch: SentenceBatch, batch_idx: int) -> list[str]:
-        """Return the decoded sentences."""
-        return self.decoder.decode(batch.concepts, batch.context, generator=self.generator(2, batch_idx))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and its schedule: warm-up, then half a cosine to zero, of each group from its own start."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -40,37 +38,6 @@ class Basis:
         if points.ndim != 2 or points.shape[1] != len(self.mean):
             raise ValueError(f"concepts have shape {points.shape}, the basis needs (S, {len(self.mean)}); fit it again")
         return np.asarray((points - self.mean) @ self.axes.T, dtype=np.float32)
-
-    def save(self, path: Path | str) -> None:
-        """Write the basis as safetensors."""
-        from safetensors.numpy import save_file
-
-        arrays = {"mean": self.mean, "axes": self.axes, "explained": self.explained}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, path, metadata={"lcm": json.dumps({"kind": "basis", "encoder": self.encoder})})
-
-    @classmethod
-    def load(cls, path: Path | str) -> Basis:
-        """Read a basis that `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is not a basis.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'no basis at {path}; fit one on the store with "fit_basis"')
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get("lcm", "{}"))
-                names = list(file.keys())
-                arrays = {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file ({error}); fit the basis again") from error
-        if about.get("kind") != "basis" or arrays.keys() != {"mean", "axes", "explained"}:
-            raise ValueError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, not a basis; fit the basis again")
-        return cls(**arrays, encoder=about["encoder"])
 
 
 def fit_basis(concepts: npt.ArrayLike, *, num_components: int = 2, encoder: str = "", block: int = 65536) -> Basis:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data.store import check_encoder
 from decoders.loading import load_task
 from encoders.encoder import SentenceEncoder, load_encoder
 from lcm.task import LCMTask
@@ -19,11 +20,8 @@ def load_model(path: str | Path, encoder_fingerprint: str | None = None) -> LCMT
         ValueError: the file is no concept model's checkpoint, is damaged, or its model knows another encoder.
     """
     task = load_task(path, LCMTask, "concept model")
-    if encoder_fingerprint is not None and task.encoder != encoder_fingerprint:
-        raise ValueError(
-            f"the model {path} knows concepts of encoder {task.encoder[:12] or 'unknown'}, these are of encoder "
-            f"{encoder_fingerprint[:12]}; train a model on a store of that encoder"
-        )
+    if encoder_fingerprint is not None:
+        check_encoder(task.encoder or "unknown", encoder_fingerprint, f"the model {path}")
     return task
 
 

@@ -27,6 +27,8 @@ class CosineSchedule(nn.Module):
 
     def __init__(self, num_steps: int = 100, offset: float = 0.008) -> None:
         super().__init__()
+        if num_steps < 2:
+            raise ValueError(f"a noise schedule needs at least 2 steps, found {num_steps}")
         self.num_steps = num_steps
         t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
         f = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2

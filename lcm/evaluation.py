@@ -1,6 +1,6 @@
 """Measures of a concept model and its baselines on held-out documents."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from data.store import ConceptStore
 from lcm import metrics
 from lcm.metrics import Interval
 from lcm.model import ConceptModel, earlier
-from lcm.table import Row
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # concepts (S, D), levels (S,) -> predictions (S - 1, D)
 SMALLER_IS_BETTER = ("l2",)
@@ -35,6 +34,8 @@ class HeldOut:
     @classmethod
     def from_store(cls, store: ConceptStore, split: str = "test", *, pool: int = 2000, seed: int = 0) -> "HeldOut":
         """Read a split; where it holds fewer sentences than `pool`, the other held-out split fills the pool up."""
+        if pool < 1:
+            raise ValueError(f"pool must be at least 1, found {pool}")
         documents = [i for i in store.split(split) if store.documents[i].num_sentences >= 2]
         if not documents:
             raise ValueError(f"the store {store.path} has no {split} document to measure on; encode more documents")
@@ -94,8 +95,26 @@ def baselines(mean: Tensor) -> dict[str, Predict]:
     }
 
 
-def measure(name: str, predict: Predict, held_out: HeldOut) -> dict[str, str | int | Interval]:
-    """Return a row of measures over the sentences of all documents, each with a 95 % interval over documents."""
+@dataclass(frozen=True)
+class Measured:
+    """A predictor's measures over all sentences of the held-out documents.
+
+    Attributes:
+        name: of the predictor.
+        values: measure -> one tensor (P_d,) a document.
+    """
+
+    name: str
+    values: Mapping[str, Sequence[Tensor]]
+
+    def row(self) -> dict[str, str | int | Interval]:
+        """Return the means, each with a 95 % interval over documents, and the number of positions."""
+        intervals = {key: metrics.mean_interval(value) for key, value in self.values.items()}
+        return {"predictor": self.name, **intervals, "positions": intervals["l2"].num_positions}
+
+
+def measure(name: str, predict: Predict, held_out: HeldOut) -> Measured:
+    """Measure a predictor on every sentence but the first row of each document."""
     values: dict[str, list[Tensor]] = {}
     for concepts, level in zip(held_out.concepts, held_out.levels, strict=True):
         predicted, sentence = predict(concepts, level), level[1:] == 0
@@ -108,8 +127,32 @@ def measure(name: str, predict: Predict, held_out: HeldOut) -> dict[str, str | i
             "cosine": metrics.cosine(predicted, concepts),
         }.items():
             values.setdefault(measure_name, []).append(value[sentence])
-    intervals = {key: metrics.mean_interval(value) for key, value in values.items()}
-    return {"predictor": name, **intervals, "positions": intervals["l2"].num_positions}
+    return Measured(name, values)
+
+
+def verdict(measured: Sequence[Measured]) -> str:
+    """Say who wins each column, and whom the winner cannot be told apart from on these documents.
+
+    Two predictors are told apart if the 95 % interval of their difference, position by position, leaves out zero.
+    """
+    sentences = []
+    for column in measured[0].values:
+        sign = -1 if column in SMALLER_IS_BETTER else 1
+        best, *others = sorted(
+            measured,
+            key=lambda m: -sign * metrics.mean_interval(m.values[column]).mean,  # used at once
+        )
+        close = [other.name for other in others if not told_apart(best, other, column)]
+        sentences.append(
+            f"{column}: {best.name}" + (f", not told apart from {', '.join(close)}" if close else "") + "."
+        )
+    return "Best in " + " ".join(sentences)
+
+
+def told_apart(one: Measured, other: Measured, column: str) -> bool:
+    """Return whether the paired difference of two predictors is more than chance over documents."""
+    gap = metrics.mean_interval([a - b for a, b in zip(one.values[column], other.values[column], strict=True)])
+    return abs(gap.mean) > gap.half_width  # False for a single document, whose interval is NaN
 
 
 @torch.no_grad()
@@ -127,13 +170,17 @@ def context_gap(model: ConceptModel, held_out: HeldOut, *, length: int = 32, see
         return {"windows": len(windows)}
     generator, owner = Generator().manual_seed(seed), torch.tensor(owners)
     other = torch.stack([pick_other(owner, i, generator) for i in range(len(owner))])
-    batch = ConceptBatch.pad([c for c, _ in windows], [level for _, level in windows])
-    x = model.normalizer(batch.concepts)
-    context, _ = model.contexts(x, batch.level)
-    losses = {}
-    for name, seen in (("true context", context), ("shuffled context", context[other])):
-        same_noise = Generator().manual_seed(seed)
-        losses[name] = model.head.loss(seen, x, batch.target, earlier(batch), same_noise)["loss"].item()
+    concepts, levels = (torch.stack(parts) for parts in zip(*windows, strict=True))
+    mask = torch.ones(levels.shape, dtype=torch.bool)
+    x = model.normalizer(concepts)
+    context = torch.cat([model.contexts(x[i], levels[i])[0] for i in torch.arange(len(x)).split(64)])
+    sums = dict.fromkeys(("true context", "shuffled context"), 0.0)
+    for i in torch.arange(len(x)).split(64):
+        batch = ConceptBatch(concepts[i], mask[i], levels[i])
+        for name, seen in (("true context", context[i]), ("shuffled context", context[other[i]])):
+            same_noise = Generator().manual_seed(seed)
+            sums[name] += model.head.loss(seen, x[i], batch.target, earlier(batch), same_noise)["loss"].item() * len(i)
+    losses = {name: value / len(x) for name, value in sums.items()}
     return {**losses, "difference": losses["shuffled context"] - losses["true context"], "windows": len(windows)}
 
 
@@ -141,13 +188,3 @@ def pick_other(owner: Tensor, i: int, generator: Generator) -> Tensor:
     """Return a random index whose owner is not that of i."""
     others = (owner != owner[i]).nonzero()[:, 0]
     return others[torch.randint(len(others), (), generator=generator)]
-
-
-def verdict(rows: Sequence[Row]) -> str:
-    """Say who wins each column; the first row is the model's."""
-    wins: dict[str, list[str]] = {}
-    for column in (name for name, value in rows[0].items() if isinstance(value, Interval)):
-        means = {str(row["predictor"]): row[column].mean for row in rows}  # type: ignore[union-attr]
-        best = (min if column in SMALLER_IS_BETTER else max)(means, key=lambda name: means[name])
-        wins.setdefault(best, []).append(column)
-    return " ".join(f"Best in {', '.join(columns)}: {name}." for name, columns in wins.items())

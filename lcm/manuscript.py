@@ -16,13 +16,9 @@ def open_writer(model: Path, decoder: Path, temperature: float) -> Writer:
     """Return a writer of two checkpoints that were trained with the same encoder."""
     task = load_model(model)
     encoder = open_encoder(task.encoder_name, task.encoder, str(model))
-    return Writer(
-        task.model,
-        load_decoder(decoder, task.encoder),
-        encoder,
-        length=task.length,
-        decoding={"temperature": temperature},
-    )
+    opened = load_decoder(decoder, task.encoder)
+    decoding = {"temperature": temperature}
+    return Writer(task.model, opened, encoder, length=task.length, levels=task.levels, decoding=decoding)
 
 
 def stream(

@@ -11,7 +11,7 @@ class Normalizer(nn.Module):
 
     Centre is the median, scale is the interquartile range times 0.7413, which equals the standard deviation for
     Gaussian data and ignores heavy tails (arXiv:2307.05445, as used by Meta's LCM). The scale has a floor, a share of
-    the median scale over all dimensions, because a nearly dead dimension would otherwise be blown up into noise.
+    the median scale over all living dimensions, because a nearly dead dimension would otherwise be blown up into noise.
 
     Args:
         dim: width D of a concept.
@@ -37,11 +37,12 @@ class Normalizer(nn.Module):
         columns = concepts.float().sort(dim=0).values  # torch.quantile stops at 16M elements, sorting does not
         low, middle, high = (columns[round(q * (len(columns) - 1))] for q in (0.25, 0.5, 0.75))
         scale = IQR_TO_SD * (high - low)
-        floor = self.floor * scale.median()
-        if not floor > 0:
+        if not scale.any():  # sparse concepts: more than half of the values of each dimension are the same
+            scale = columns.std(dim=0)
+        if not scale.any():
             raise ValueError("the concepts do not vary: every sentence has the same vector; check the corpus")
         self.centre.copy_(middle)
-        self.scale.copy_(scale.clamp_min(floor))
+        self.scale.copy_(scale.clamp_min(self.floor * scale[scale > 0].median()))
         self.fitted.fill_(True)
 
     def forward(self, concepts: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ UNCONCERNING = (
     r".*smaller than the logging interval.*",
     r".*does not have many workers.*",  # the store is memory-mapped
     r".*exists and is not empty.*",
-    r".*Experiment logs directory.*",
     r".*n-gram constraints only to newly generated tokens.*",  # the prompt may be repeated
 )
 

@@ -37,10 +37,10 @@ def measure_all(
     predictors |= evaluation.baselines(train.mean(0))
     console = Console(stderr=True)
     shown = track(predictors.items(), "measuring", console=console, transient=True)
-    rows = [evaluation.measure(name, predict, held_out) for name, predict in shown]
+    measured = [evaluation.measure(name, predict, held_out) for name, predict in shown]
     gap = evaluation.context_gap(task.model, held_out, seed=seed)
-    text = report(rows, gap, held_out, split)
-    numbers: list[Row] = [*rows, {"predictor": "model, loss by context", **gap}]
+    text = report(measured, gap, held_out, split)
+    numbers: list[Row] = [*(m.row() for m in measured), {"predictor": "model, loss by context", **gap}]
     if decoder is not None:
         found = measure_decoder(store, decoder, split, num_sentences, seed)
         text += report_decoder(found)
@@ -58,11 +58,14 @@ def measure_decoder(store: ConceptStore, decoder: Path, split: str, num_sentence
     return evaluate_decoder(opened, encoder, store, split=split, num_sentences=num_sentences, seed=seed)
 
 
-def report(rows: Sequence[Row], gap: Mapping[str, float | int], held_out: evaluation.HeldOut, split: str) -> str:
+def report(
+    measured: Sequence[evaluation.Measured], gap: Mapping[str, float | int], held_out: evaluation.HeldOut, split: str
+) -> str:
     """Return the measures of a model as Markdown: the table, who wins each column, and what the context is worth."""
     text = (
         f"Next concept, {len(held_out.concepts)} {split} documents, R@k among {len(held_out.pool):,} held-out "
-        f"sentences, 95 % intervals over documents:\n\n{to_markdown(rows)}\n{evaluation.verdict(rows)}\n"
+        f"sentences, 95 % intervals over documents:\n\n{to_markdown([m.row() for m in measured])}\n"
+        f"{evaluation.verdict(measured)}\n"
     )
     if "difference" not in gap:
         return text + "\nToo few long documents to compare the loss with true and shuffled context.\n"

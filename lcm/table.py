@@ -1,19 +1,15 @@
-"""Tables of results: rows of plain values and intervals to Markdown, the terminal, CSV and JSON."""
+"""Tables of results: rows of plain values and intervals to Markdown and JSON."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from lcm.metrics import Interval
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Value: TypeAlias = str | int | float | bool | Interval | None
 Row: TypeAlias = Mapping[str, Value]
@@ -36,31 +32,6 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
     rule = ["-" * (width - 1) + ":" if to_right else "-" * width for width, to_right in zip(widths, right, strict=True)]
     return "\n".join([line(heads), line(rule), *map(line, cells)]) + "\n"
-
-
-def to_rich(rows: Sequence[Row], title: str | None = None) -> Table:
-    """A rich table to print on a console."""
-    from rich.table import Table
-    from rich.text import Text
-
-    names = columns(rows)
-    table = Table(title=title)
-    for name in names:
-        table.add_column(Text(name), justify="right" if _is_numeric(rows, name) else "left")
-    for row in rows:
-        table.add_row(*(Text(format_value(row.get(name))) for name in names))
-    return table
-
-
-def write_csv(rows: Sequence[Row], path: Path | str) -> None:
-    """Write rows as CSV in full precision; an interval fills four columns: mean, half width, positions, documents."""
-    flat = [_flatten(row) for row in rows]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns(flat), restval="")
-        writer.writeheader()
-        writer.writerows(flat)
 
 
 def write_json(rows: Sequence[Row], path: Path | str) -> None:
@@ -99,18 +70,6 @@ def format_value(value: Value) -> str:
 def _is_numeric(rows: Sequence[Row], name: str) -> bool:
     values = [row[name] for row in rows if row.get(name) is not None]
     return bool(values) and not any(isinstance(value, str | bool) for value in values)
-
-
-def _flatten(row: Row) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in row.items():
-        if isinstance(value, Interval):
-            flat[name] = value.mean
-            flat[f"{name}_half_width"] = "" if math.isnan(value.half_width) else value.half_width
-            flat[f"{name}_positions"], flat[f"{name}_documents"] = value.num_positions, value.num_documents
-        else:
-            flat[name] = "" if value is None else value
-    return flat
 
 
 def _plain(value: Value) -> object:

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor
 
 from data.batch import ConceptBatch
+from data.store import check_encoder
 from lcm.model import ConceptModel
 
 
@@ -22,28 +23,35 @@ class LCMTask(LightningModule):
         encoder: fingerprint of the encoder whose concepts are learnt; taken from the store.
         encoder_name: name that makes this encoder again; taken from the store.
         length: longest window of the training, in rows; generation looks back no further.
+        levels: levels of headings in the training data; generation gives its headings no other. Taken from the store.
         seed: of noise and dropout.
     """
 
     def __init__(
         self,
         model: ConceptModel,
+        *,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         scheduler: LRSchedulerCallable | None = None,
         encoder: str = "",
         encoder_name: str = "",
         length: int = 128,
+        levels: list[int] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # the model too: a checkpoint rebuilds itself
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.encoder, self.encoder_name, self.length, self.seed = encoder, encoder_name, length, seed
+        self.levels = levels or []
 
     def setup(self, stage: str) -> None:
-        """Fit the normaliser on training concepts before the first step."""
-        if stage == "fit" and not self.model.normalizer.fitted:
-            self.model.normalizer.fit(self.trainer.datamodule.sample_concepts())  # type: ignore[attr-defined]
+        """Refuse a store of another encoder; fit the normaliser on training concepts before the first step."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            check_encoder(self.encoder, data.encoder, "the model")
+        if data is not None and stage == "fit" and not self.model.normalizer.fitted:
+            self.model.normalizer.fit(data.sample_concepts())
 
     def generator(self, *key: int) -> Generator:
         """Return a generator that is a function of the seed and `key`."""

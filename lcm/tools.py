@@ -105,6 +105,8 @@ def generate(
     """
     from lcm.outline import read_outline
 
+    if candidates > 1 and temperature == 0:
+        raise ValueError("candidates differ only at a temperature above 0; give --candidates 1 as well")
     points = read_outline(outline)  # before the heavy imports: a mistake there is told at once
     from lcm.manuscript import open_writer, stream
     from lcm.quiet import quiet

@@ -8,7 +8,7 @@ from data.module import ConceptDataModule
 from data.store import ConceptStore
 from decoders.module import SentenceDataModule
 from decoders.task import DecoderTask
-from lcm.callbacks import FitConfig, PredictionFile
+from lcm.callbacks import AveragedWeights, Checkpoints, FitConfig, PredictionFile
 from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
 from lcm.quiet import quiet
@@ -24,17 +24,22 @@ NAMED = (
     RegressionHead,
     TwoTowerHead,
     WarmupCosine,
+    AveragedWeights,
+    Checkpoints,
     PredictionFile,
 )
 
 
-def read_from_store(attribute: str, path: str) -> int | str:
-    """Return what a yaml asks of a store: ${store:dim,PATH}, ${store:encoder,PATH} or ${store:encoder_name,PATH}.
+ASKED = ("dim", "encoder", "encoder_name", "heading_levels")  # what a yaml may ask of a store
+
+
+def read_from_store(attribute: str, path: str) -> int | str | list[int]:
+    """Return what a yaml asks of a store, as in ${store:dim,PATH}.
 
     A configuration names the store once; the width of a concept and the encoder follow from it.
     """
-    if attribute not in ("dim", "encoder", "encoder_name"):
-        raise ValueError(f"a store tells its dim, encoder and encoder_name, not {attribute!r}")
+    if attribute not in ASKED:
+        raise ValueError(f"a store tells its {', '.join(ASKED)}, not {attribute!r}")
     if not path:
         raise ValueError("name the store that lcm encode wrote: --data.store STORE")
     return getattr(ConceptStore.open(path), attribute)
@@ -45,12 +50,24 @@ def ema_decay(max_steps: int) -> float:
     return max(0.0, 1 - 10 / max_steps) if max_steps > 0 else 0.999
 
 
+class ConceptCLI(LightningCLI):
+    """LightningCLI in which a resumed training obeys its configuration.
+
+    Lightning's puts the checkpoint's hyper-parameters over yaml and flags, silently. That is right for measuring, where
+    the checkpoint says what it is, and wrong for going on with more steps or another rate.
+    """
+
+    def _parse_ckpt_path(self) -> None:
+        if self.config.get("subcommand") != "fit":
+            super()._parse_ckpt_path()
+
+
 def run(args: list[str] | None) -> None:
     """Run fit, validate, test or predict."""
     quiet()
     OmegaConf.register_resolver("store", read_from_store, replace=True)
     OmegaConf.register_resolver("ema_decay", ema_decay, replace=True)
-    LightningCLI(
+    ConceptCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -58,7 +75,7 @@ def run(args: list[str] | None) -> None:
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=FitConfig,
-        save_config_kwargs={"overwrite": True},
+        save_config_kwargs={"save_to_log_dir": False, "overwrite": True},
         parser_kwargs={"parser_mode": "omegaconf+"},
         args=args,
     )

@@ -1,5 +1,6 @@
 """Writing a text from an outline: concept by concept, each decoded, encoded again and read back."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from torch import Generator, Tensor
 
 from decoders.decoder import ConceptDecoder
 from encoders.encoder import SentenceEncoder
+from lcm.heads.head import Head
 from lcm.model import ConceptModel, ReadState
-from lcm.outline import TITLE_LEVEL, Outline, PlacedPoint
+from lcm.outline import POINT_LEVELS, TITLE_LEVEL, Outline, PlacedPoint
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class SlidingReader:
         return self.model.predict_from(self.state, generator=generator, **sampling)[0]
 
 
+def check_sampling(head: Head, sampling: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that the head's sample() does not have: a setting that is ignored is an error."""
+    unknown = sampling.keys() - inspect.signature(head.sample).parameters.keys()
+    if unknown:
+        raise ValueError(f"a {type(head).__name__} has no option {', '.join(sorted(unknown))}; leave it out")
+
+
 class Writer:
     """Writes texts with a concept model, a decoder and the encoder that both were trained with.
 
@@ -72,6 +81,7 @@ class Writer:
         decoder: turns a concept into a sentence, given the text before it.
         encoder: turns the sentence back into a concept, so that the model reads what was really written.
         length: longest sequence that the model was trained on, in rows.
+        levels: levels of headings that the model was trained on; none, and it knows no headings.
         decoding: options of the decoder's decode(), such as a temperature for candidates that differ.
     """
 
@@ -82,9 +92,12 @@ class Writer:
         encoder: SentenceEncoder,
         *,
         length: int = 128,
+        levels: Sequence[int] = (),
         decoding: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.decoder, self.encoder, self.length = model, decoder, encoder, length
+        # A heading of a level never seen would be read with an untrained vector.
+        self.levels = tuple(sorted(levels, reverse=True)) or (TITLE_LEVEL, *POINT_LEVELS)
         self.decoding = dict(decoding or {})
 
     def concept(self, text: str) -> Tensor:
@@ -111,16 +124,18 @@ class Writer:
             generator: source of randomness; the same seed gives the same text.
             **sampling: options of the head's sample().
         """
-        if not 0 <= anchor <= 1 or candidates < 1:
-            raise ValueError(f"need 0 <= anchor <= 1 and candidates >= 1, found {anchor} and {candidates}")
+        if not 0 <= anchor <= 1 or candidates < 1 or sentences_per_point < 1:
+            raise ValueError(
+                f"need 0 <= anchor <= 1, candidates >= 1 and sentences_per_point >= 1, "
+                f"found {anchor}, {candidates} and {sentences_per_point}"
+            )
+        check_sampling(self.model.head, sampling)
         reader = SlidingReader(self.model, self.length)
         written: list[str] = []
-        title = Line(outline.title, TITLE_LEVEL, 0, self.concept(outline.title))
-        reader.read(title.concept, title.level)
-        yield title
-        for point, count in zip(outline.points(), outline.sentence_counts(sentences_per_point), strict=True):
-            heading = Line(point.text, point.level, point.depth + 1, self.concept(point.text))
-            reader.read(heading.concept, heading.level)
+        yield self.read_heading(reader, outline.title, outline.description, self.levels[0], 0)
+        points = outline.points(levels=self.levels[1:] or self.levels)
+        for point, count in zip(points, outline.sentence_counts(sentences_per_point), strict=True):
+            heading = self.read_heading(reader, point.text, point.description, point.level, point.depth + 1)
             yield heading
             goal = self.goal(point, heading.concept)
             for _ in range(count):
@@ -130,6 +145,14 @@ class Writer:
                 written.append(text)
                 line = Line(text, 0, point.depth + 1, concept, predicted)
                 yield line
+
+    def read_heading(self, reader: SlidingReader, text: str, description: str, level: int, depth: int) -> Line:
+        """Read a heading, and what the author says of it as another row of its level; return its line."""
+        heading = Line(text, level, depth, self.concept(text))
+        reader.read(heading.concept, level)
+        if description:
+            reader.read(self.concept(description), level)
+        return heading
 
     def goal(self, point: PlacedPoint, heading: Tensor) -> Tensor:
         """Return what a point is about (D,): its heading's concept, or that of heading and description."""

@@ -88,6 +88,8 @@ class TwoTowerHead(nn.Module):
         super().__init__()
         if not 0 <= cond_dropout < 1:
             raise ValueError(f"cond_dropout must be in [0, 1), found {cond_dropout}")
+        if width % num_heads:
+            raise ValueError(f"width must be a multiple of num_heads, found width {width} and {num_heads} heads")
         self.dim, self.cond_dropout = dim, cond_dropout
         self.schedule = schedule if schedule is not None else CosineSchedule()
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
@@ -132,7 +134,7 @@ class TwoTowerHead(nn.Module):
         h = self.input(x_t).float()  # the residual stream stays in float32 under autocast
         seen = F.pad(visible, (1, 0), value=True)[:, None]  # (B, 1, Q, 1 + S): the zero vector is always there
         for layer, (k, v) in zip(self.layers, memory, strict=True):
-            modulation = layer.modulator(embedded)
+            modulation = layer.modulator(embedded).float()  # 1 + .003 is 1 in bfloat16
             modulation = modulation[which] if which is not None else modulation.unflatten(0, t.shape)
             h = layer(h, modulation, (k, v), seen)
         return self.output(self.norm(h)).float()

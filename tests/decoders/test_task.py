@@ -124,7 +124,7 @@ def test_bad_files_are_one_clear_sentence(fit: Fit, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds a LCMTask, expected a DecoderTask"):
         load_decoder(tmp_path / "model.ckpt")
     _, path = fit("run", stop=1)
-    with pytest.raises(ValueError, match="reads concepts of encoder"):
+    with pytest.raises(ValueError, match="knows concepts of encoder"):
         load_decoder(path, "another fingerprint")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

@@ -80,7 +80,7 @@ def fit(store: ConceptStore, tmp_path: Path) -> Callable[..., Path]:
 
     def run(*more: str, head: str = "two_tower", steps: int = 6, folder: str = "run") -> Path:
         keep = (
-            "[{class_path: EMAWeightAveraging, init_args: {decay: 0.9, use_buffers: false}}, "
+            "[{class_path: AveragedWeights, init_args: {decay: 0.9}}, "
             f"{{class_path: ModelCheckpoint, init_args: {{dirpath: '{tmp_path / folder}', filename: '{{step}}', "
             "save_top_k: -1, every_n_train_steps: 1, save_last: true, enable_version_counter: false}}]"
         )

@@ -1,10 +1,8 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lcm.basis import Basis, fit_basis
+from lcm.basis import fit_basis
 
 
 def cloud(rows: int = 200, dim: int = 7, seed: int = 0) -> np.ndarray:
@@ -40,28 +38,6 @@ def test_half_precision_and_tensors_go_in() -> None:
     concepts = cloud()
     assert_allclose(fit_basis(concepts.astype(np.float16)).explained, fit_basis(concepts).explained, rtol=1e-3)
     assert_allclose(fit_basis(torch.from_numpy(concepts)).axes, fit_basis(concepts).axes)
-
-
-def test_save_and_load(tmp_path: Path) -> None:
-    basis = fit_basis(cloud(), num_components=3, encoder="minilm-1234")
-    basis.save(tmp_path / "new" / "basis.safetensors")
-    again = Basis.load(tmp_path / "new" / "basis.safetensors")
-    assert again.encoder == "minilm-1234"
-    for name in ("mean", "axes", "explained"):
-        assert np.array_equal(getattr(again, name), getattr(basis, name))
-
-
-def test_files_that_are_not_a_basis(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    with pytest.raises(FileNotFoundError, match="no basis at"):
-        Basis.load(tmp_path / "none.safetensors")
-    (tmp_path / "text").write_text("hello, this is no basis at all")
-    with pytest.raises(ValueError, match="not a safetensors file"):
-        Basis.load(tmp_path / "text")
-    save_file({"weight": cloud()}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds weight, not a basis; fit the basis again"):
-        Basis.load(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(

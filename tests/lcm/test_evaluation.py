@@ -3,7 +3,7 @@ import torch
 
 from data.store import ConceptStore
 from lcm.backbone import CausalTransformer
-from lcm.evaluation import HeldOut, baselines, context_gap, measure, predictor, read_document, verdict
+from lcm.evaluation import HeldOut, Measured, baselines, context_gap, measure, predictor, read_document, verdict
 from lcm.heads.regression import RegressionHead
 from lcm.metrics import Interval
 from lcm.model import ConceptModel
@@ -23,14 +23,14 @@ def regression(store: ConceptStore) -> ConceptModel:
 
 
 def test_only_sentences_of_held_out_documents_count(held_out: HeldOut, store: ConceptStore) -> None:
-    row = measure("copy", baselines(torch.zeros(16))["copy the last"], held_out)
+    row = measure("copy", baselines(torch.zeros(16))["copy the last"], held_out).row()
     sentences = sum(int((store.levels(i) == 0).sum()) for i in store.split("test"))
     assert row["positions"] == sentences  # each has its heading before it
     assert len(held_out.pool) == 50
 
 
 def test_a_perfect_predictor_scores_one(held_out: HeldOut) -> None:
-    row = measure("perfect", lambda concepts, level: concepts[1:], held_out)
+    row = measure("perfect", lambda concepts, level: concepts[1:], held_out).row()
     for column, value in {"R@1": 1, "R@10": 1, "l2": 0, "cosine": 1}.items():
         found = row[column]
         assert isinstance(found, Interval)
@@ -68,15 +68,19 @@ def test_the_gap_is_zero_for_a_model_that_ignores_its_context(regression: Concep
     assert context_gap(regression, held_out, length=8)["difference"] == 0
 
 
-def test_the_verdict_names_winners_baselines_included() -> None:
-    def interval(mean: float) -> Interval:
-        return Interval(mean, 0.1, 10, 2)
+def measured(name: str, **columns: float) -> Measured:
+    noise = [torch.tensor([0.1, -0.1, 0.05]), torch.tensor([-0.1, 0.1])]
+    return Measured(name, {key: [mean + part for part in noise] for key, mean in columns.items()})
 
-    rows = [
-        {"predictor": "model", "R@1": interval(0.5), "l2": interval(2.0)},
-        {"predictor": "copy", "R@1": interval(0.4), "l2": interval(1.0)},
-    ]
-    assert verdict(rows) == "Best in R@1: model. Best in l2: copy."
+
+def test_the_verdict_names_winners_baselines_included() -> None:
+    rows = [measured("model", recall=0.5, l2=2.0), measured("copy", recall=0.4, l2=1.0)]
+    assert verdict(rows) == "Best in recall: model. l2: copy."
+
+
+def test_a_tie_is_no_win() -> None:
+    rows = [measured("model", recall=0.5), measured("copy", recall=0.5), measured("mean", recall=0.1)]
+    assert verdict(rows) == "Best in recall: model, not told apart from copy."
 
 
 def test_a_split_without_documents_says_so(store: ConceptStore) -> None:

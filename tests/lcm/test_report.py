@@ -3,11 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.store import ConceptStore
 from lcm.cli import main
-from lcm.evaluation import HeldOut
-from lcm.metrics import Interval
+from lcm.evaluation import HeldOut, Measured
 from lcm.report import decoder_rows, interval, report, report_decoder
 
 FOUND = {
@@ -21,11 +21,13 @@ FOUND = {
 
 def test_a_models_report_has_the_table_the_winners_and_the_worth_of_context(store: ConceptStore) -> None:
     held_out = HeldOut.from_store(store, "test", pool=30)
-    value = Interval(0.5, 0.1, 40, 2)
-    rows = [{"predictor": "model", "R@1": value}, {"predictor": "copy", "R@1": Interval(0.4, 0.1, 40, 2)}]
+    rows = [
+        Measured(name, {"l2": [torch.tensor([low, low + 1]), torch.tensor([low, low + 1.5])]})
+        for name, low in (("model", 1.0), ("copy", 2.0))
+    ]
     gap = {"true context": 0.5, "shuffled context": 0.75, "difference": 0.25, "windows": 9}
     text = report(rows, gap, held_out, "test")
-    for expected in ("| model", "0.50 ± 0.10", "Best in R@1: model.", "worth 0.2500 (9 windows)", "among 30 held-out"):
+    for expected in ("| model", "| copy", "Best in l2: model.", "worth 0.2500 (9 windows)", "among 30 held-out"):
         assert expected in text
     assert "Too few long documents" in report(rows, {"windows": 1}, held_out, "test")
 

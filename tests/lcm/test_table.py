@@ -1,14 +1,11 @@
-import csv
-import io
 import json
 import math
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from lcm.metrics import Interval
-from lcm.table import Row, to_markdown, to_rich, write_csv, write_json
+from lcm.table import Row, to_markdown, write_json
 
 ROWS: list[Row] = [
     {"model": "copy | last", "CA": Interval(0.71234, 0.0129, 4000, 30), "positions": 4000, "won": True},
@@ -31,23 +28,6 @@ def test_markdown_is_aligned() -> None:
 )
 def test_fractions(value: float, text: str) -> None:
     assert f"| {text} |" in to_markdown([{"x": value}]).replace("  ", " ")
-
-
-def test_the_terminal_shows_what_markdown_shows() -> None:
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(to_rich(ROWS, title="held out"))
-    shown = console.export_text()
-    for text in ("held out", "copy | last", "[bold]corpus mean", "0.712 ± 0.013", "4,000"):
-        assert text in shown
-
-
-def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    write_csv(ROWS, tmp_path / "new" / "rows.csv")
-    with (tmp_path / "new" / "rows.csv").open(encoding="utf-8", newline="") as file:
-        first, second = csv.DictReader(file)
-    assert float(first["CA"]) == 0.71234 and float(first["CA_half_width"]) == 0.0129
-    assert (first["CA_positions"], first["CA_documents"], first["loss"]) == ("4000", "30", "")
-    assert (second["CA_half_width"], second["won"], second["loss"]) == ("", "", "0.25")
 
 
 def test_json_is_strict(tmp_path: Path) -> None:

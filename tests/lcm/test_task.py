@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,5 +87,37 @@ def test_validate_test_and_predict_read_a_checkpoint(
 
 
 def test_the_learning_curve_is_logged(fit: Fit) -> None:
-    header = (fit(steps=4) / "metrics.csv").read_text().splitlines()[0].split(",")
+    header = (fit(steps=4) / "log/version_0/metrics.csv").read_text().splitlines()[0].split(",")
     assert {"validation_loss", "validation_loss_high_noise", "step"} <= set(header)
+
+
+def test_a_resumed_training_obeys_its_configuration(fit: Fit) -> None:
+    first = fit(steps=2, folder="first")
+    longer = fit(f"--ckpt_path={first}/last.ckpt", "--model.optimizer.lr=0.125", steps=4, folder="longer")
+    content = torch.load(longer / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 4
+    assert content["hyper_parameters"]["scheduler"]["init_args"]["total_steps"] == 4
+    assert content["hyper_parameters"]["optimizer"]["init_args"]["lr"] == 0.125
+
+
+def test_a_store_of_another_encoder_is_refused(
+    fit: Fit, fails: Callable[..., str], tmp_path: Path, store: ConceptStore
+) -> None:
+    folder = fit(steps=1)
+    other = tmp_path / "other"
+    shutil.copytree(store.path, other)
+    manifest = other / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(store.encoder, "another-16"))
+    said = fails("test", f"--config={folder}/config.yaml", f"--data.store={other}", f"--ckpt_path={folder}/last.ckpt")
+    assert "the model knows concepts of encoder" in said
+
+
+def test_logs_of_earlier_runs_stay(fit: Fit) -> None:
+    fit(steps=2)
+    folder = fit(steps=2)
+    assert len(list(folder.glob("log/version_*/metrics.csv"))) == 2
+
+
+def test_the_average_has_the_fitted_normaliser_from_the_start(fit: Fit) -> None:
+    folder = fit("--trainer.num_sanity_val_steps=1", steps=2)
+    assert load_model(folder / "last.ckpt").model.normalizer.fitted
