@@ -13,6 +13,16 @@ def shuffled(num_items: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(num_items, generator=generator).tolist()
 
 
+def keyed_generator(seed: int, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator that is a function of the seed and the key, such as (kind, step, process).
+
+    Randomness that is a function of the step needs no saved state: a resumed run equals an uninterrupted one.
+    """
+    for part in key:
+        seed = (seed * 1_000_003 + part + 1) % 2**63
+    return torch.Generator(device).manual_seed(seed)
+
+
 class EpochBatches(Sampler[list[int]]):
     """Yields the batches of an epoch, from `start` on.
 

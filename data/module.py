@@ -81,19 +81,9 @@ class ConceptDataModule(LightningDataModule):
         self.seed, self.num_workers = seed, num_workers
 
     @property
-    def dim(self) -> int:
-        """Width D of a concept."""
-        return self.store.dim
-
-    @property
     def encoder(self) -> str:
         """Fingerprint of the encoder that made the store."""
         return self.store.encoder
-
-    @property
-    def encoder_name(self) -> str:
-        """Name that load_encoder() takes to make that encoder again."""
-        return self.store.encoder_name
 
     def sample_concepts(self, num: int = 100_000) -> Tensor:
         """Return up to `num` raw training concepts (N, D), whole documents in a seeded order, to fit the normaliser."""

@@ -114,19 +114,9 @@ class SentenceDataModule(LightningDataModule):
         self.batch_size, self.context_sentences, self.seed = batch_size, context_sentences, seed
 
     @property
-    def dim(self) -> int:
-        """Width D of a concept."""
-        return self.store.dim
-
-    @property
     def encoder(self) -> str:
         """Fingerprint of the encoder that made the store."""
         return self.store.encoder
-
-    @property
-    def encoder_name(self) -> str:
-        """Name that load_encoder() takes to make that encoder again."""
-        return self.store.encoder_name
 
     def dataset(self, split: str) -> SentenceDataset:
         """Return the sentences of a split; none is an error that says what to do."""

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor
+from torch import Tensor
 
+from data.loader import keyed_generator
 from data.store import check_encoder
 from decoders.module import SentenceBatch
 from decoders.prefix import PrefixDecoder
@@ -64,13 +65,6 @@ class DecoderTask(LightningModule):
             sample = self.trainer.datamodule.sample()  # type: ignore[attr-defined]
             self.decoder.fit(sample.concepts.to(self.device), sample.sentences)
 
-    def generator(self, *key: int) -> Generator:
-        """Return a generator that is a function of the seed and `key`."""
-        state = self.seed
-        for part in key:
-            state = (state * 1_000_003 + part + 1) % 2**63
-        return Generator().manual_seed(state)
-
     def on_train_batch_start(self, batch: SentenceBatch, batch_idx: int) -> None:
         """Keep LoRA still while the adapter learns alone."""
         for parameter in self.decoder.lora_parameters():
@@ -78,7 +72,7 @@ class DecoderTask(LightningModule):
 
     def training_step(self, batch: SentenceBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, in nats a token."""
-        generator = self.generator(0, self.global_step, batch_idx, self.global_rank)
+        generator = keyed_generator(self.seed, 0, self.global_step, batch_idx, self.global_rank)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout, where the language model has it, takes no generator
             torch.manual_seed(generator.initial_seed())

@@ -4,9 +4,10 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor
+from torch import Tensor
 
 from data.batch import ConceptBatch
+from data.loader import keyed_generator
 from data.store import check_encoder
 from lcm.model import ConceptModel
 
@@ -53,16 +54,9 @@ class LCMTask(LightningModule):
         if data is not None and stage == "fit" and not self.model.normalizer.fitted:
             self.model.normalizer.fit(data.sample_concepts())
 
-    def generator(self, *key: int) -> Generator:
-        """Return a generator that is a function of the seed and `key`."""
-        state = self.seed
-        for part in key:
-            state = (state * 1_000_003 + part + 1) % 2**63
-        return Generator(self.device).manual_seed(state)
-
     def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        generator = self.generator(0, self.global_step, batch_idx, self.global_rank)
+        generator = keyed_generator(self.seed, 0, self.global_step, batch_idx, self.global_rank, device=self.device)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout takes no generator
             torch.manual_seed(generator.initial_seed())
@@ -72,7 +66,7 @@ class LCMTask(LightningModule):
 
     def held_out_step(self, name: str, batch: ConceptBatch, batch_idx: int) -> None:
         """Log every loss of a held-out batch, with the same noise at every evaluation."""
-        values = self.model.loss(batch, self.generator(1, batch_idx, self.global_rank))
+        values = self.model.loss(batch, keyed_generator(self.seed, 1, batch_idx, self.global_rank, device=self.device))
         num_targets = int(batch.target.sum())
         for key, value in values.items():
             shown = key == "loss"
@@ -88,7 +82,7 @@ class LCMTask(LightningModule):
 
     def predict_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
         """Return the raw concept (B, D) that the model puts behind each window."""
-        generator = self.generator(2, batch_idx, self.global_rank)
+        generator = keyed_generator(self.seed, 2, batch_idx, self.global_rank, device=self.device)
         return self.model.predict_next(batch.concepts, batch.mask, level=batch.level, generator=generator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,7 +1,8 @@
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
-from data.loader import EpochBatches, ResumableLoader, shuffled
+from data.loader import EpochBatches, ResumableLoader, keyed_generator, shuffled
 
 
 def batches_of(epoch: int) -> list[list[int]]:
@@ -52,6 +53,13 @@ def test_processes_see_disjoint_batches_of_equal_number() -> None:
 def test_too_many_processes_are_an_error() -> None:
     with pytest.raises(ValueError, match="fewer batches than processes"):
         EpochBatches(batches_of, world_size=9)
+
+
+def test_a_keyed_generator_is_a_function_of_seed_and_key() -> None:
+    keys = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)]
+    drawn = [torch.rand(3, generator=keyed_generator(5, *key)).tolist() for key in keys]
+    assert len({tuple(d) for d in drawn}) == 4
+    assert torch.rand(3, generator=keyed_generator(5, 0, 0, 1)).tolist() == drawn[0]
 
 
 def test_it_is_a_dataloader() -> None:
