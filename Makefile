@@ -15,6 +15,8 @@ DEMO ?= $(LCM_HOME)/demo
 SIZE ?= tiny
 MODEL_CONFIGS := configs/base.yaml configs/two_tower.yaml configs/$(SIZE).yaml
 DECODER_CONFIGS := configs/decoder.yaml $(if $(filter smoke,$(SIZE)),configs/decoder_smoke.yaml)
+WRITE_FLAGS := $(if $(filter smoke,$(SIZE)),--candidates 1 --temperature 0)
+MEASURE_FLAGS := $(if $(filter smoke,$(SIZE)),--num-sentences 16)
 
 ifneq ($(words $(LCM_HOME) $(DEMO) $(VENV) $(OUTLINE)),4)
 $(error make cannot handle spaces: LCM_HOME "$(LCM_HOME)", DEMO "$(DEMO)", VENV "$(VENV)", OUTLINE "$(OUTLINE)"; use other paths)
@@ -95,10 +97,11 @@ $(DEMO)/decoder/done: $(DEMO)/store/manifest.json $(DEMO)/.size $(DECODER_CONFIG
 
 $(DEMO)/text.md: $(OUTLINE) $(DEMO)/.text $(DEMO)/model/done $(DEMO)/decoder/done
 	$(BIN)/lcm generate $(OUTLINE) --model $(DEMO)/model/best.ckpt --decoder $(DEMO)/decoder/best.ckpt \
-		--seed $(SEED) --out $@
+		--seed $(SEED) $(WRITE_FLAGS) --out $@
 
 $(DEMO)/table.md: $(DEMO)/model/done $(DEMO)/decoder/done
-	$(BIN)/lcm evaluate $(DEMO)/store --model $(DEMO)/model/best.ckpt --decoder $(DEMO)/decoder/best.ckpt --out $@
+	$(BIN)/lcm evaluate $(DEMO)/store --model $(DEMO)/model/best.ckpt --decoder $(DEMO)/decoder/best.ckpt \
+		$(MEASURE_FLAGS) --out $@
 
 $(DEMO)/trajectory.png: $(DEMO)/text.md
 	$(BIN)/lcm plot $(DEMO)/text.md --store $(DEMO)/store --out $@
