@@ -38,3 +38,10 @@ def test_unfitted_and_constant_concepts_are_errors() -> None:
         Normalizer(3).fit(torch.ones(5, 3))
     with pytest.raises(ValueError, match="at least 2"):
         Normalizer(3).fit(torch.ones(1, 3))
+
+
+def test_sparse_concepts_are_scaled_by_their_deviation(generator: torch.Generator) -> None:
+    concepts = torch.randn(200, 4, generator=generator) * (torch.rand(200, 4, generator=generator) < 0.1)
+    normalizer = Normalizer(4)
+    normalizer.fit(concepts)
+    torch.testing.assert_close(normalizer(concepts).std(0), torch.ones(4), atol=1e-4, rtol=0)

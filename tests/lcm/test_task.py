@@ -14,6 +14,7 @@ from lcm.cli import main
 from lcm.task import LCMTask
 
 Fit = Callable[..., Path]
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -121,3 +122,11 @@ def test_logs_of_earlier_runs_stay(fit: Fit) -> None:
 def test_the_average_has_the_fitted_normaliser_from_the_start(fit: Fit) -> None:
     folder = fit("--trainer.num_sanity_val_steps=1", steps=2)
     assert load_model(folder / "last.ckpt").model.normalizer.fitted
+
+
+def test_a_training_without_validation_still_leaves_best_and_last(store: ConceptStore, tmp_path: Path) -> None:
+    configs = [f"--config={CONFIGS / name}.yaml" for name in ("base", "regression", "smoke")]
+    flags = {"data.store": store.path, "trainer.default_root_dir": tmp_path, "trainer.max_steps": 3}
+    main(["fit", *configs, *(f"--{key}={value}" for key, value in flags.items())])
+    assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+    assert load_model(tmp_path / "best.ckpt").model.normalizer.fitted

@@ -116,3 +116,8 @@ def test_lines_become_markdown(writer: Writer) -> None:
         for is_text, group in itertools.groupby(lines, key=lambda line: line.level == 0)
         if is_text
     ]
+
+
+def test_an_option_that_the_head_does_not_have_is_an_error(writer: Writer) -> None:
+    with pytest.raises(ValueError, match="a TwoTowerHead has no option temperatur"):
+        write(writer, temperatur=1.0)
