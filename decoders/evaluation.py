@@ -54,8 +54,8 @@ def evaluate_decoder(
     Raises:
         ValueError: the decoder or the store belongs to another encoder, or no sentence of that length is there.
     """
-    check_encoder(encoder.fingerprint, decoder.encoder, "the encoder")
-    check_encoder(encoder.fingerprint, store.encoder, "the encoder")
+    check_encoder(decoder.encoder or "unknown", encoder.fingerprint, "the decoder")
+    check_encoder(store.encoder, encoder.fingerprint, "the store")
     if num_sentences < 2:
         raise ValueError(f"num_sentences must be at least 2, found {num_sentences}")
     pairs = held_out_pairs(

@@ -46,7 +46,7 @@ def test_all_rows_are_measured(
 
 
 def test_another_encoder_is_an_error(make_decoder: Callable[..., PrefixDecoder], store: ConceptStore) -> None:
-    with pytest.raises(ValueError, match="the decoder was made with encoder"):
+    with pytest.raises(ValueError, match="the decoder knows concepts of encoder"):
         evaluate_decoder(make_decoder(), HashingEncoder(8), store)
     with pytest.raises(ValueError, match="0 test sentences of 90 to 99 words"):
         evaluate_decoder(make_decoder(), HashingEncoder(16), store, min_words=90, max_words=99)
