@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,19 +13,20 @@ Fails = Callable[..., str]
 OUTLINE = "# A tale\n\n- The fox comes\n- The king leaves\n"
 
 
-def test_help_names_every_verb_and_answers_before_the_heavy_imports() -> None:
-    code = "import sys; from lcm.cli import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    assert all(verb in shown for verb in TOOLS)
+@pytest.mark.parametrize("verb", ["", "generate"])
+def test_help_answers_before_the_heavy_imports(verb: str) -> None:
+    code = "import sys; from lcm.cli import main\ntry: main(sys.argv[1:])\nfinally: print(sorted(sys.modules))"
+    command = [sys.executable, "-c", code, *verb.split(), "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True).stdout
+    assert all(name in shown for name in ([verb, "--anchor"] if verb else TOOLS))
     assert not {"'torch'", "'lightning'", "'transformers'", "'datasets'"} & set(shown.split("[")[-1][:-2].split(", "))
 
 
 @pytest.mark.parametrize("verb", ["corpus", "encode", "info", "generate", "plot", "evaluate"])
 def test_each_verbs_help_shows_types_and_defaults(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    start = time.perf_counter()
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
-    assert (stop.value.code, time.perf_counter() - start < 5) == (0, True)
+    assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "type: " in shown
     assert "default: " in shown
