@@ -17,6 +17,8 @@ def main(args: list[str] | None = None) -> None:
             raise
         sys.stderr.write(f"lcm: {one_sentence(error)}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def one_sentence(error: Exception) -> str:
