@@ -149,10 +149,22 @@ def verdict(measured: Sequence[Measured]) -> str:
     return "Best in " + " ".join(sentences)
 
 
+def difference(one: Measured, other: Measured, column: str) -> Interval:
+    """Return the mean paired difference of two predictors with its 95 % interval over documents."""
+    return metrics.mean_interval([a - b for a, b in zip(one.values[column], other.values[column], strict=True)])
+
+
 def told_apart(one: Measured, other: Measured, column: str) -> bool:
     """Return whether the paired difference of two predictors is more than chance over documents."""
-    gap = metrics.mean_interval([a - b for a, b in zip(one.values[column], other.values[column], strict=True)])
+    gap = difference(one, other, column)
     return abs(gap.mean) > gap.half_width  # False for a single document, whose interval is NaN
+
+
+def leads(measured: Sequence[Measured], column: str = "contrastive accuracy") -> str:
+    """Say how far the first predictor, the model, is ahead of each other one."""
+    model, *others = measured
+    gaps = ", ".join(f"{difference(model, other, column)} against {other.name}" for other in others)
+    return f"The model's lead on {column}, paired: {gaps}."
 
 
 @torch.no_grad()

@@ -65,7 +65,7 @@ def report(
     text = (
         f"Next concept, {len(held_out.concepts)} {split} documents, R@k among {len(held_out.pool):,} held-out "
         f"sentences, 95 % intervals over documents:\n\n{to_markdown([m.row() for m in measured])}\n"
-        f"{evaluation.verdict(measured)}\n"
+        f"{evaluation.verdict(measured)}\n\n{evaluation.leads(measured)}\n"
     )
     if "difference" not in gap:
         return text + "\nToo few long documents to compare the loss with true and shuffled context.\n"

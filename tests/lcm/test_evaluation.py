@@ -1,9 +1,11 @@
+import re
+
 import pytest
 import torch
 
 from data.store import ConceptStore
 from lcm.backbone import CausalTransformer
-from lcm.evaluation import HeldOut, Measured, baselines, context_gap, measure, predictor, read_document, verdict
+from lcm.evaluation import HeldOut, Measured, baselines, context_gap, leads, measure, predictor, read_document, verdict
 from lcm.heads.regression import RegressionHead
 from lcm.metrics import Interval
 from lcm.model import ConceptModel
@@ -76,6 +78,12 @@ def measured(name: str, **columns: float) -> Measured:
 def test_the_verdict_names_winners_baselines_included() -> None:
     rows = [measured("model", recall=0.5, l2=2.0), measured("copy", recall=0.4, l2=1.0)]
     assert verdict(rows) == "Best in recall: model. l2: copy."
+
+
+def test_leads_are_paired() -> None:
+    rows = [measured("model", recall=0.5), measured("copy", recall=0.4), measured("mean", recall=0.6)]
+    said = leads(rows, "recall")
+    assert re.search(r"paired: 0\.10+ ± 0\.0+ against copy, -0\.10+ ± 0\.0+ against mean\.$", said), said
 
 
 def test_a_tie_is_no_win() -> None:

@@ -10,6 +10,7 @@ from lcm.cli import main
 from lcm.evaluation import HeldOut, Measured
 from lcm.report import decoder_rows, interval, report, report_decoder
 
+COLUMNS = ("contrastive accuracy", "l2")
 FOUND = {
     "num_sentences": 20,
     "num_tokens": 321,
@@ -22,12 +23,19 @@ FOUND = {
 def test_a_models_report_has_the_table_the_winners_and_the_worth_of_context(store: ConceptStore) -> None:
     held_out = HeldOut.from_store(store, "test", pool=30)
     rows = [
-        Measured(name, {"l2": [torch.tensor([low, low + 1]), torch.tensor([low, low + 1.5])]})
+        Measured(name, {key: [torch.tensor([low, low + 1]), torch.tensor([low, low + 1.5])] for key in COLUMNS})
         for name, low in (("model", 1.0), ("copy", 2.0))
     ]
     gap = {"true context": 0.5, "shuffled context": 0.75, "difference": 0.25, "windows": 9}
     text = report(rows, gap, held_out, "test")
-    for expected in ("| model", "| copy", "Best in l2: model.", "worth 0.2500 (9 windows)", "among 30 held-out"):
+    for expected in (
+        "| model",
+        "| copy",
+        "l2: model.",
+        "-1.000 ± 0.000 against copy",
+        "worth 0.2500 (9 windows)",
+        "among 30 held-out",
+    ):
         assert expected in text
     assert "Too few long documents" in report(rows, {"windows": 1}, held_out, "test")
 
