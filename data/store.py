@@ -118,7 +118,8 @@ class ConceptStore:
     @property
     def heading_levels(self) -> list[int]:
         """The levels above 0 that occur, rising."""
-        return sorted({int(level) for i in range(len(self)) for level in set(self.levels(i).tolist()) if level})
+        found = {int(level) for i in range(len(self)) for level in np.unique(self.levels(i))}
+        return sorted(found - {0})
 
     def verify(self) -> None:
         """Reads the whole store and checks checksums, widths, row order and that every concept is finite.

@@ -1,7 +1,7 @@
 """How well a decoder writes the sentences of held-out concepts."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from decoders.retrieval import RetrievalDecoder
 from encoders.encoder import SentenceEncoder
 
 _RESAMPLES = 1000
+Step = TypeVar("Step")
 
 
 def evaluate_decoder(
@@ -98,14 +99,19 @@ def decode_all(
     decoder: ConceptDecoder, pairs: SentenceBatch, batch_size: int, generator: Generator, **decoding: Any
 ) -> list[str]:
     """Return the decoded sentence of every concept, in order."""
-    from rich.console import Console
-    from rich.progress import track
-
     texts: list[str] = []
-    for i in track(range(0, len(pairs), batch_size), "decoding", console=Console(stderr=True), transient=True):
+    for i in shown(range(0, len(pairs), batch_size), "decoding"):
         part = slice(i, i + batch_size)
         texts += decoder.decode(pairs.concepts[part], pairs.context[part], generator=generator, **decoding)
     return texts
+
+
+def shown(steps: Sequence[Step], what: str) -> Iterable[Step]:
+    """Yield steps with a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(steps, what, console=Console(stderr=True), transient=True)
 
 
 def score_texts(
@@ -130,7 +136,8 @@ def score_nll(
     for name, concepts in given.items():
         parts = [slice(i, i + batch_size) for i in range(0, len(pairs), batch_size)]
         scores = [
-            decoder.nll(None if concepts is None else concepts[p], pairs.sentences[p], pairs.context[p]) for p in parts
+            decoder.nll(None if concepts is None else concepts[p], pairs.sentences[p], pairs.context[p])
+            for p in shown(parts, f"scoring with {name} concept")
         ]
         total[name] = torch.cat([score.total for score in scores]).cpu().double().numpy()
         num_tokens = torch.cat([score.num_tokens for score in scores]).cpu().double().numpy()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -137,11 +138,10 @@ def verdict(measured: Sequence[Measured]) -> str:
     """
     sentences = []
     for column in measured[0].values:
-        sign = -1 if column in SMALLER_IS_BETTER else 1
-        best, *others = sorted(
-            measured,
-            key=lambda m: -sign * metrics.mean_interval(m.values[column]).mean,  # used at once
-        )
+        sign = 1 if column in SMALLER_IS_BETTER else -1
+        ranks = [sign * metrics.mean_interval(m.values[column]).mean for m in measured]
+        best = measured[ranks.index(min(ranks))]
+        others = [m for _, m in sorted(zip(ranks, measured, strict=True), key=itemgetter(0)) if m is not best]
         close = [other.name for other in others if not told_apart(best, other, column)]
         sentences.append(
             f"{column}: {best.name}" + (f", not told apart from {', '.join(close)}" if close else "") + "."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data.store import ConceptStore
-from decoders.evaluation import evaluate_decoder
+from decoders.evaluation import evaluate_decoder, shown
 from decoders.loading import load_decoder
 from lcm import evaluation
 from lcm.checkpoint import load_model, open_encoder
@@ -26,18 +26,14 @@ def measure_all(
     out: Path | None,
 ) -> None:
     """Print the tables of a model and a decoder beside their baselines, and write them."""
-    from rich.console import Console
-    from rich.progress import track
-
     store = ConceptStore.open(store_path)
     task = load_model(model, store.encoder)
     held_out = evaluation.HeldOut.from_store(store, split, pool=pool, seed=seed)
     train = evaluation.sentences_of(evaluation.read_document(store, i) for i in store.split("train"))
     predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed)}
     predictors |= evaluation.baselines(train.mean(0))
-    console = Console(stderr=True)
-    shown = track(predictors.items(), "measuring", console=console, transient=True)
-    measured = [evaluation.measure(name, predict, held_out) for name, predict in shown]
+    steps = shown(list(predictors.items()), "measuring")
+    measured = [evaluation.measure(name, predict, held_out) for name, predict in steps]
     gap = evaluation.context_gap(task.model, held_out, seed=seed)
     text = report(measured, gap, held_out, split)
     numbers: list[Row] = [*(m.row() for m in measured), {"predictor": "model, loss by context", **gap}]

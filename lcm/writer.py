@@ -137,14 +137,13 @@ class Writer:
         for point, count in zip(points, outline.sentence_counts(sentences_per_point), strict=True):
             heading = self.read_heading(reader, point.text, point.description, point.level, point.depth + 1)
             yield heading
-            goal = self.goal(point, heading.concept)
+            goal = self.goal(point, heading.concept) if count else heading.concept
             for _ in range(count):
                 predicted = torch.lerp(reader.predict(generator=generator, **sampling), goal, anchor)
                 text, concept = self.decode(predicted, written, candidates, generator)
                 reader.read(concept, 0)
                 written.append(text)
-                line = Line(text, 0, point.depth + 1, concept, predicted)
-                yield line
+                yield Line(text, 0, point.depth + 1, concept, predicted)
 
     def read_heading(self, reader: SlidingReader, text: str, description: str, level: int, depth: int) -> Line:
         """Read a heading, and what the author says of it as another row of its level; return its line."""
