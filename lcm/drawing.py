@@ -18,7 +18,10 @@ def draw(document: str, store_path: Path, out: Path, title: str | None) -> None:
     if document.isdecimal():
         name, texts, levels, concepts = document_of(store, int(document))
     else:
-        name, texts, levels, concepts = text_of(Path(document), store)
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"encoding {document}"):
+            name, texts, levels, concepts = text_of(Path(document), store)
     corpus = np.concatenate([store[i] for i in store.split("train")])
     basis = fit_basis(corpus, encoder=store.encoder)
     sentence = levels == 0

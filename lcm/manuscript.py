@@ -14,9 +14,12 @@ from lcm.writer import Line, Writer
 
 def open_writer(model: Path, decoder: Path, temperature: float) -> Writer:
     """Return a writer of two checkpoints that were trained with the same encoder."""
-    task = load_model(model)
-    encoder = open_encoder(task.encoder_name, task.encoder, str(model))
-    opened = load_decoder(decoder, task.encoder)
+    from rich.console import Console
+
+    with Console(stderr=True).status("opening model, decoder and encoder"):
+        task = load_model(model)
+        encoder = open_encoder(task.encoder_name, task.encoder, str(model))
+        opened = load_decoder(decoder, task.encoder)
     decoding = {"temperature": temperature}
     return Writer(task.model, opened, encoder, length=task.length, levels=task.levels, decoding=decoding)
 

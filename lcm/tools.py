@@ -12,14 +12,17 @@ def corpus(source: str, *, rows: int = 12, cut: Literal["auto", "never", "chapte
 
     Args:
         source: a named corpus (shakespeare, austen, sotu, moby-dick, grimm), a .txt, .md, .jsonl or .parquet file, a
-            folder of them, or a Hugging Face data set.
+            folder of them, or a Hugging Face data set; "list" names the corpora with their licences.
         rows: number of rows to show.
         cut: whether books become one document a chapter: "auto" does so when there are fewer than ten documents.
     """
-    from data.describe import describe_documents
+    from data.describe import describe_documents, list_corpora
     from data.readers import read_documents
     from data.report import ReadReport
 
+    if source == "list":
+        sys.stdout.write(list_corpora() + "\n")
+        return
     report = ReadReport()
     documents = read_documents(source, cut=cut, report=report)
     say(report.lines())

@@ -69,6 +69,12 @@ def test_corpus_shows_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "One" in shown
 
 
+def test_the_corpora_are_listed_with_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["corpus", "list"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("shakespeare", "austen", "sotu", "moby-dick", "grimm", "public domain"))
+
+
 def test_bad_input_is_one_sentence(fails: Fails, store: ConceptStore, tmp_path: Path) -> None:
     outline, empty, bare, half = (tmp_path / name for name in ("o.md", "empty.txt", "bare.md", "half"))
     outline.write_text(OUTLINE)
