@@ -36,7 +36,7 @@ class Document:
     blocks: tuple[Block, ...]
     source: str
     licence: str = "unknown"
-    language: str = "english"
+    language: str = "auto"
 
     @cached_property
     def key(self) -> str:

@@ -16,7 +16,8 @@ class ReadReport:
 
     def count(self, what: str, number: int = 1) -> None:
         """Adds to a count."""
-        self.counts[what] += number
+        if number:
+            self.counts[what] += number
 
     def note(self, sentence: str) -> None:
         """Adds a note, once."""
@@ -24,5 +25,5 @@ class ReadReport:
             self.notes.append(sentence)
 
     def lines(self) -> list[str]:
-        """Returns the report, a line for each note and each count that is not zero."""
-        return self.notes + [f"{number:,} {what}" for what, number in self.counts.items() if number]
+        """Returns the report, a line for each note and each count."""
+        return self.notes + [f"{number:,} {what}" for what, number in self.counts.items()]

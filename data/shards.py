@@ -1,8 +1,7 @@
 """One shard of a store: an Arrow file with a row for each sentence, and a sidecar JSON whose presence commits it."""
 
-import hashlib
-import json
-import os
+import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,35 +10,41 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data.rows import SplitDocument
-from encoders.text import clean_text
+from data.durable import hash_file, hidden, publish, read_json, sweep_hidden, write_json
 
 _NUMBER = "[0-9]" * 5
+_TYPES = (
+    ("document", pa.int32()),
+    ("position", pa.int32()),
+    ("text", pa.string()),
+    ("concept", None),  # a list of D float16
+    ("level", pa.int8()),
+    ("role", pa.dictionary(pa.int32(), pa.string())),
+    ("crc32", pa.uint32()),
+)
 
 
 @dataclass(frozen=True)
-class ShardPlan:
-    """What one shard is to hold: whole documents, the first of which is number `first` of the store.
+class Shard:
+    """What a shard holds: whole documents, the first of which is number `first` of the store; N rows in all.
 
-    The plan says everything that decides the shard's bytes, but for the encoder.
+    Attributes:
+        index: number of the shard.
+        first: number of its first document.
+        documents: title, source, licence, language, key and num_sentences of each document.
+        texts: N sentences.
+        concepts: float16 (N, D).
+        levels: int8 (N,).
+        roles: N roles.
     """
 
     index: int
     first: int
-    documents: tuple[SplitDocument, ...]
-
-    @property
-    def texts(self) -> list[str]:
-        """The sentences of all documents, in order."""
-        return [row.text for document in self.documents for row in document.rows]
-
-    def digest(self, encoder: str) -> str:
-        """Returns the hash of the inputs: rows, document descriptions, place in the store, encoder fingerprint."""
-        described = [
-            [self.first, _describe(split), [[row.text, row.level, row.role] for row in split.rows]]
-            for split in self.documents
-        ]
-        return hashlib.sha256(json.dumps([encoder, described]).encode()).hexdigest()
+    documents: Sequence[dict[str, Any]]
+    texts: pa.Array
+    concepts: np.ndarray
+    levels: np.ndarray
+    roles: pa.Array
 
 
 def list_sidecars(folder: Path) -> list[Path]:
@@ -54,45 +59,37 @@ def shard_path(folder: Path, index: int) -> Path:
 
 def schema(dim: int) -> pa.Schema:
     """Returns the columns of a shard, for concepts of width `dim`."""
-    return pa.schema(
-        [
-            ("document", pa.int32()),
-            ("position", pa.int32()),
-            ("text", pa.string()),
-            ("concept", pa.list_(pa.float16(), dim)),
-            ("level", pa.int8()),
-            ("role", pa.dictionary(pa.int16(), pa.string())),
-        ]
-    )
+    return pa.schema([(name, kind or pa.list_(pa.float16(), dim)) for name, kind in _TYPES])
 
 
-def write_shard(folder: Path, plan: ShardPlan, concepts: np.ndarray, encoder: str) -> dict[str, Any]:
+def write_shard(folder: Path, shard: Shard, encoder: str, inputs: str) -> dict[str, Any]:
     """Writes a shard and then its sidecar, each under a hidden name that is renamed when it is on the disk.
 
     Args:
         folder: of the store.
-        plan: what the shard holds.
-        concepts: float16 (N, D), a row for each sentence of the plan.
+        shard: what it holds.
         encoder: fingerprint.
+        inputs: hash of all that decides the shard's bytes; who finds it in a sidecar need not make the shard again.
 
     Returns:
         the sidecar.
     """
-    path = shard_path(folder, plan.index)
+    path = shard_path(folder, shard.index)
     path.with_suffix(".json").unlink(missing_ok=True)  # a sidecar must never describe other bytes
-    batch = _to_batch(plan, concepts)
-    hidden = path.with_name(f".{path.name}.tmp")
-    with pa.OSFile(str(hidden), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    batch = _to_batch(shard)
+    with pa.OSFile(str(hidden(path)), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     sidecar = {
         "encoder": encoder,
-        "inputs": plan.digest(encoder),
-        "rows": len(concepts),
-        "bytes": hidden.stat().st_size,
-        "sha256": hash_file(hidden),
-        "documents": [_describe(split) for split in plan.documents],
+        "inputs": inputs,
+        "dim": shard.concepts.shape[1],
+        "rows": len(batch),
+        "bytes": hidden(path).stat().st_size,
+        "sha256": hash_file(hidden(path)),
+        "levels": {str(level): count for level, count in sorted(Counter(shard.levels.tolist()).items())},
+        "documents": list(shard.documents),
     }
-    publish(hidden, path)
+    publish(path)
     write_json(path.with_suffix(".json"), sidecar)
     return sidecar
 
@@ -101,6 +98,18 @@ def read_sidecar(folder: Path, index: int) -> dict[str, Any] | None:
     """Returns a shard's sidecar, or None where the shard is not committed."""
     path = shard_path(folder, index).with_suffix(".json")
     return read_json(path) if path.is_file() else None
+
+
+def is_committed(folder: Path, index: int, inputs: str) -> bool:
+    """Says whether a shard was made of these inputs and is whole, by its checksum."""
+    sidecar = read_sidecar(folder, index)
+    path = shard_path(folder, index)
+    return (
+        sidecar is not None
+        and sidecar.get("inputs") == inputs
+        and path.is_file()
+        and hash_file(path) == sidecar["sha256"]
+    )
 
 
 def open_shard(path: Path) -> pa.RecordBatch:
@@ -114,10 +123,25 @@ def view_concepts(batch: pa.RecordBatch) -> np.ndarray:
     return column.values.to_numpy(zero_copy_only=True).reshape(-1, column.type.list_size)
 
 
-def hash_file(path: Path) -> str:
-    """Returns the hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum_rows(batch: pa.RecordBatch) -> np.ndarray:
+    """Returns the CRC-32 of each row's content, uint32 (N,): it tells which row a damage is in."""
+    concepts = view_concepts(batch).reshape(-1).view(np.uint8).data
+    width = len(concepts) // max(1, len(batch))
+    numbers = [batch.column(name).to_numpy().astype(np.int32) for name in ("document", "position", "level")]
+    content = np.stack(numbers, axis=1).reshape(-1).view(np.uint8).data
+    texts = batch.column("text").to_pylist()
+    roles = batch.column("role").to_pylist()
+    return np.fromiter(
+        (
+            zlib.crc32(
+                f"{text}\0{role}".encode(),
+                zlib.crc32(content[12 * row : 12 * row + 12], zlib.crc32(concepts[width * row : width * (row + 1)])),
+            )
+            for row, (text, role) in enumerate(zip(texts, roles, strict=True))
+        ),
+        np.uint32,
+        len(batch),
+    )
 
 
 def sweep_shards(folder: Path, num_shards: int) -> None:
@@ -126,59 +150,24 @@ def sweep_shards(folder: Path, num_shards: int) -> None:
     for file in (*list_sidecars(folder), *folder.glob(f"{_NUMBER}.arrow")):
         if file.stem not in kept:
             file.unlink()
-    for file in folder.glob(".*.tmp"):
-        file.unlink()
+    sweep_hidden(folder)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the content of a manifest or sidecar; raises ValueError where it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f'{path} is damaged ({error}); delete it and run the same "lcm encode" again') from None
-    return content if isinstance(content, dict) else {}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file that is there whole or not at all."""
-    hidden = path.with_name(f".{path.name}.tmp")
-    hidden.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    publish(hidden, path)
-
-
-def publish(hidden: Path, path: Path) -> None:
-    """Brings a file to the disk and then to its name, so that a crash leaves the old file or the new one."""
-    with hidden.open("rb") as file:
-        os.fsync(file.fileno())
-    hidden.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _describe(split: SplitDocument) -> dict[str, Any]:
-    document = split.document
-    fields: Sequence[str] = ("title", "source", "licence", "language", "key")
-    described = {field: clean_text(getattr(document, field)) for field in fields}
-    return described | {"num_sentences": len(split.rows)}
-
-
-def _to_batch(plan: ShardPlan, concepts: np.ndarray) -> pa.RecordBatch:
-    rows = [row for split in plan.documents for row in split.rows]
-    lengths = [len(split.rows) for split in plan.documents]
-    numbers = np.arange(plan.first, plan.first + len(lengths), dtype=np.int32)
+def _to_batch(shard: Shard) -> pa.RecordBatch:
+    lengths = [document["num_sentences"] for document in shard.documents]
+    numbers = np.arange(shard.first, shard.first + len(lengths), dtype=np.int32)
     positions = [np.arange(length, dtype=np.int32) for length in lengths]
-    dim = concepts.shape[1]
-    return pa.record_batch(
+    kinds = schema(shard.concepts.shape[1])
+    batch = pa.record_batch(
         [
             pa.array(np.repeat(numbers, lengths)),
-            pa.array(np.concatenate(positions)),
-            pa.array([row.text for row in rows], pa.string()),
-            pa.FixedSizeListArray.from_arrays(pa.array(concepts.reshape(-1)), dim),
-            pa.array([row.level for row in rows], pa.int8()),
-            pa.array([row.role for row in rows], pa.string()).dictionary_encode().cast(schema(dim).field("role").type),
+            pa.array(np.concatenate([np.zeros(0, np.int32), *positions])),
+            shard.texts,
+            pa.FixedSizeListArray.from_arrays(pa.array(shard.concepts.reshape(-1)), shard.concepts.shape[1]),
+            pa.array(shard.levels, pa.int8()),
+            shard.roles.dictionary_encode().cast(kinds.field("role").type),
+            pa.array(np.zeros(len(shard.texts), np.uint32)),
         ],
-        schema=schema(dim),
+        schema=kinds,
     )
+    return batch.set_column(len(_TYPES) - 1, kinds.field("crc32"), pa.array(checksum_rows(batch)))

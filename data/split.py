@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+import numpy as np
+
 from data.document import Document
 
 SPLITS = ("train", "validation", "test")
@@ -10,7 +12,7 @@ MIN_DOCUMENTS = 3
 
 def split_of(document: Document) -> str:
     """Returns "train", "validation" or "test", 80/10/10, by the document's key alone and not by its neighbours."""
-    return _split_at(_position(document.key))
+    return _split_at(position_of(document.key))
 
 
 def assign_splits(keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -22,7 +24,7 @@ def assign_splits(keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     Args:
         keys: of the documents, hex sha256.
     """
-    splits = {key: _split_at(_position(key)) for key in keys}
+    splits = {key: _split_at(position_of(key)) for key in keys}
     if len(splits) < MIN_DOCUMENTS:
         return ["train"] * len(keys), {key: "train" for key, split in splits.items() if split != "train"}
     moved: dict[str, str] = {}
@@ -30,13 +32,19 @@ def assign_splits(keys: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         sizes = {split: list(splits.values()).count(split) for split in SPLITS}
         if not sizes[empty]:
             spare = [key for key, split in splits.items() if sizes[split] > 1]
-            nearest = min(spare, key=lambda key: (_distance(_position(key), empty), key))
+            nearest = min(spare, key=lambda key: (_distance(position_of(key), empty), key))
             splits[nearest] = moved[nearest] = empty
     return [splits[key] for key in keys], moved
 
 
-def _position(key: str) -> float:
+def position_of(key: str) -> float:
+    """Returns where in [0, 1) a document's key, hex sha256, puts it."""
     return int(key[:13], 16) / 16**13  # 52 bits, exact in a float
+
+
+def split_positions(positions: np.ndarray) -> np.ndarray:
+    """Returns for each position (N,) the index of its split in SPLITS, int8 (N,)."""
+    return np.searchsorted([_UPPER[split] for split in SPLITS[:-1]], positions, side="right").astype(np.int8)
 
 
 def _split_at(position: float) -> str:

@@ -1,35 +1,27 @@
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from data.shards import hash_file, list_sidecars, open_shard, read_json, read_sidecar, schema, shard_path, view_concepts
+from data.catalog import CATALOG, Catalog, DocumentInfo
+from data.manifest import read_manifest
+from data.shards import open_shard, shard_path, view_concepts
 from data.split import SPLITS
+from data.verify import find_faults, size_faults
 
-MANIFEST = "manifest.json"
-FORMAT = "concept-store"
-VERSION = 1
+__all__ = ["ConceptStore", "DocumentInfo", "check_encoder"]
 
-
-@dataclass(frozen=True)
-class DocumentInfo:
-    """What a store says about one of its documents."""
-
-    title: str
-    source: str
-    licence: str
-    split: str
-    num_sentences: int
-    key: str
+_OPEN_SHARDS = 512  # memory maps and files that are kept open
 
 
 class ConceptStore:
     """The sentences of a corpus and their concepts, on disk: documents by number, rows memory-mapped.
 
-    Opening reads descriptions only. A store crosses to another process by its path. `encode_corpus` makes one.
+    Opening reads descriptions only, and what is read of the rows is the page cache's, not the process's: memory does
+    not grow with the store. A store crosses to another process by its path. `encode_corpus` makes one.
 
     Attributes:
         path: folder of the store.
@@ -37,7 +29,8 @@ class ConceptStore:
         dim: width D of a concept.
         encoder: fingerprint of the encoder.
         encoder_name: what `load_encoder` takes to make it again.
-        documents: one description a document, in order.
+        documents: one description a document, in order; its columns are arrays.
+        lengths: rows of each document, int32 (N,).
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -46,60 +39,54 @@ class ConceptStore:
         self.dim: int = manifest["dim"]
         self.encoder: str = manifest["encoder"]
         self.encoder_name: str = manifest["encoder_name"]
-        held_out = {index: split for split in SPLITS[1:] for index in manifest["held_out"][split]}
-        documents: list[DocumentInfo] = []
-        self._places: list[tuple[int, int]] = []  # shard and first row of each document
-        for index, shard in enumerate(manifest["shards"]):
-            row = 0
-            for found in _read_committed(path, index, shard)["documents"]:
-                described = {field: found[field] for field in ("title", "source", "licence", "num_sentences", "key")}
-                documents.append(DocumentInfo(split=held_out.get(len(documents), "train"), **described))
-                self._places.append((index, row))
-                row += found["num_sentences"]
-        self.documents: Sequence[DocumentInfo] = documents
-        self._batches: dict[int, pa.RecordBatch] = {}
-        self._concepts: dict[int, np.ndarray] = {}
+        self.documents = Catalog(path / CATALOG)
+        self.lengths = self.documents.lengths
+        self._shards: OrderedDict[int, tuple[pa.RecordBatch, np.ndarray]] = OrderedDict()
 
     @classmethod
     def open(cls, path: str | Path) -> "ConceptStore":
-        """Opens a store.
+        """Opens a store, after comparing the sizes of its files with the manifest.
 
         Raises:
             FileNotFoundError: nothing is there.
             ValueError: it is no store, half-written, damaged, or of another format version.
         """
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f'there is no store at {path}; make it with "lcm encode CORPUS --out {path}"')
-        manifest_path = path / MANIFEST
-        if not manifest_path.is_file():
-            if path.is_dir() and list_sidecars(path):
-                raise ValueError(f'the store at {path} is half-written; run the same "lcm encode" again to finish it')
-            raise ValueError(f"{path} is not a concept store: it holds no {MANIFEST}")
-        manifest = read_json(manifest_path)
-        if manifest.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a concept store: its {MANIFEST} belongs to something else")
-        if manifest["version"] != VERSION:
-            raise ValueError(f"the store at {path} has format version {manifest['version']}, this code reads {VERSION}")
-        return cls(path, manifest)
+        manifest = read_manifest(path)
+        if not (path / CATALOG).is_file():
+            raise ValueError(f"{path / CATALOG} is missing; run the command that wrote it again")
+        for _, fault in size_faults(path, manifest):
+            raise ValueError(f"{fault}; run the command that wrote it again")
+        try:
+            return cls(path, manifest)
+        except (pa.ArrowException, OSError) as error:
+            said = str(error).splitlines()[0]
+            raise ValueError(f"{path / CATALOG} is damaged ({said}); run the command that wrote it again") from error
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def __getitem__(self, document: int) -> np.ndarray:
         """Returns the concepts of a document, float16 (S, D), a read-only view of the file."""
-        return self.window(document, 0, self.documents[document].num_sentences)
+        return self.window(document, 0, int(self.lengths[document]))
 
     def window(self, document: int, start: int, stop: int) -> np.ndarray:
-        """Returns the concepts of sentences `start` to `stop` of a document, float16 (stop - start, D), no copy."""
-        shard, first = self._place(document, start, stop)
-        if shard not in self._concepts:
-            self._concepts[shard] = view_concepts(self._batch(shard))
-        return self._concepts[shard][first + start : first + stop]
+        """Returns the concepts of rows `start` to `stop` of a document, float16 (stop - start, D), no copy."""
+        first = self._first_row(document, start, stop)
+        return self._shard(int(self.documents.shards[document]))[1][first + start : first + stop]
 
     def sentences(self, document: int) -> list[str]:
         """Returns the text of a document, sentence by sentence."""
         return self._column(document, "text").to_pylist()
+
+    def text(self, document: int, row: int) -> str:
+        """Returns one sentence."""
+        first = self._first_row(document, row, row + 1)
+        return self._shard(int(self.documents.shards[document]))[0].column("text")[first + row].as_py()
+
+    def text_lengths(self, document: int) -> np.ndarray:
+        """Returns the bytes of each row's text, int32 (S,), without reading the text."""
+        return pc.call_function("binary_length", [self._column(document, "text")]).to_numpy()
 
     def levels(self, document: int) -> np.ndarray:
         """Returns the level of each row of a document, int8 (S,)."""
@@ -109,51 +96,53 @@ class ConceptStore:
         """Returns the role of each row of a document: "sentence", "heading", "summary" or a speaker."""
         return self._column(document, "role").to_pylist()
 
-    def split(self, name: str) -> list[int]:
-        """Returns the numbers of the documents of a split: "train", "validation" or "test"."""
+    def rows(self, document: int) -> pa.RecordBatch:
+        """Returns all columns of a document, a view of the file."""
+        batch = self._shard(int(self.documents.shards[document]))[0]
+        return batch.slice(int(self.documents.rows[document]), int(self.lengths[document]))
+
+    def split(self, name: str) -> np.ndarray:
+        """Returns the numbers of the documents of a split, int64: "train", "validation" or "test"."""
         if name not in SPLITS:
             raise ValueError(f'there is no split "{name}"; the splits are {", ".join(SPLITS)}')
-        return [index for index, document in enumerate(self.documents) if document.split == name]
+        return np.flatnonzero(self.documents.splits == SPLITS.index(name))
 
     @property
     def heading_levels(self) -> list[int]:
         """The levels above 0 that occur, rising."""
-        found = {int(level) for i in range(len(self)) for level in np.unique(self.levels(i))}
-        return sorted(found - {0})
+        return sorted({int(level) for level in self.manifest["levels"]} - {0})
 
     def verify(self) -> None:
         """Reads the whole store and checks checksums, widths, row order and that every concept is finite.
 
         Raises:
-            ValueError: names the shard and what is wrong with it.
+            ValueError: names shard and row of everything that is wrong.
         """
-        first = 0
-        for index, shard in enumerate(self.manifest["shards"]):
-            path = shard_path(self.path, index)
-            if hash_file(path) != shard["sha256"]:
-                raise ValueError(
-                    f'{path} is damaged: its checksum differs; delete it and run the same "lcm encode" again'
-                )
-            lengths = [info.num_sentences for info in self.documents[first : first + shard["documents"]]]
-            _check_rows(path, open_shard(path), first, lengths, self.dim)
-            first += shard["documents"]
+        faults = list(find_faults(self.path))
+        if faults:
+            raise ValueError("; ".join(faults) + "; the command that wrote the store mends it when it is run again")
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return type(self).open, (self.path,)
 
-    def _place(self, document: int, start: int, stop: int) -> tuple[int, int]:
-        length = self.documents[document].num_sentences
-        assert 0 <= start <= stop <= length, (document, start, stop, length)
-        return self._places[document]
+    def _first_row(self, document: int, start: int, stop: int) -> int:
+        assert 0 <= start <= stop <= self.lengths[document], (document, start, stop, self.lengths[document])
+        return int(self.documents.rows[document])
 
-    def _batch(self, shard: int) -> pa.RecordBatch:
-        if shard not in self._batches:
-            self._batches[shard] = open_shard(shard_path(self.path, shard))
-        return self._batches[shard]
+    def _shard(self, index: int) -> tuple[pa.RecordBatch, np.ndarray]:
+        """Returns a shard's rows and concepts; the ones used last stay open."""
+        found = self._shards.get(index)
+        if found is None:
+            batch = open_shard(shard_path(self.path, index))
+            found = self._shards[index] = batch, view_concepts(batch)
+            if len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        else:
+            self._shards.move_to_end(index)
+        return found
 
     def _column(self, document: int, name: str) -> pa.Array:
-        shard, first = self._places[document]
-        return self._batch(shard).column(name).slice(first, self.documents[document].num_sentences)
+        return self.rows(document).column(name)
 
 
 def check_encoder(known: str, found: str, whose: str) -> None:
@@ -169,24 +158,3 @@ def check_encoder(known: str, found: str, whose: str) -> None:
             f"{whose} knows concepts of encoder {known[:20]}, these are of encoder {found[:20]}; "
             f"encode and train with one encoder"
         )
-
-
-def _read_committed(path: Path, index: int, shard: dict[str, Any]) -> dict[str, Any]:
-    """Returns a shard's sidecar, after comparing it and the size of the shard with the manifest."""
-    sidecar = read_sidecar(path, index)
-    file = shard_path(path, index)
-    whole = file.is_file() and file.stat().st_size == shard["bytes"]
-    if sidecar is None or sidecar["sha256"] != shard["sha256"] or not whole:
-        raise ValueError(f'{file} is missing or not the file that was written; run the same "lcm encode" again')
-    return sidecar
-
-
-def _check_rows(path: Path, batch: pa.RecordBatch, first: int, lengths: Sequence[int], dim: int) -> None:
-    if batch.schema != schema(dim):
-        raise ValueError(f"{path} has other columns than a store of width {dim}")
-    documents = np.repeat(np.arange(first, first + len(lengths)), lengths)
-    if not np.array_equal(batch.column("document").to_numpy(), documents):
-        raise ValueError(f"{path} holds rows of other documents than its sidecar says")
-    finite = np.isfinite(view_concepts(batch)).all(axis=1)
-    if not finite.all():
-        raise ValueError(f"{path} holds NaN or infinity in row {int(np.argmin(finite))}")

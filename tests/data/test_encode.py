@@ -1,0 +1,326 @@
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import data.encode
+from data.document import Block, Document
+from data.durable import hidden
+from data.encode import encode_corpus
+from data.plan import SHARD_CHARS, ShardPlan, plan_shards
+from data.shards import shard_path
+from data.store import ConceptStore
+from data.transfer.rewrite import merge_stores
+from encoders.hashing import HashingEncoder
+
+DIM = 16
+
+
+def make_documents(number: int = 6, sentences: int = 9) -> list[Document]:
+    return [
+        Document(
+            f"Tale {n}",
+            (
+                Block(f"Tale {n}", 2, "heading"),
+                *(Block(f"The king {n} went out {m} times. ‘Who is there?’ asked he.") for m in range(sentences)),
+            ),
+            "test",
+        )
+        for n in range(number)
+    ]
+
+
+def encode(path: Path, documents: Sequence[Document] | None = None, **options: Any) -> ConceptStore:
+    documents = make_documents() if documents is None else documents
+    return encode_corpus(documents, HashingEncoder(DIM), path, progress=False, shard_chars=900, **options)
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.name != ".lock"}
+
+
+class Counting(HashingEncoder):
+    calls = 0
+
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:
+        self.calls += 1
+        return super().encode(sentences)
+
+
+def test_the_second_call_encodes_nothing(tmp_path: Path) -> None:
+    documents, encoder = make_documents(), Counting(DIM)
+    first = encode_corpus(documents, encoder, tmp_path, progress=False, shard_chars=900)
+    before, calls = files_of(tmp_path), encoder.calls
+    encode_corpus(documents, encoder, tmp_path, progress=False, shard_chars=900)
+    assert encoder.calls == calls and files_of(tmp_path) == before
+
+    added = [*documents, *make_documents(7)[6:]]  # at the end: only the last shard differs
+    store = encode_corpus(added, encoder, tmp_path, progress=False, shard_chars=900)
+    assert encoder.calls == calls + 1 and len(store) == len(first) + 1
+
+    fewer = encode_corpus(documents[:4], encoder, tmp_path, progress=False, shard_chars=900)
+    assert encoder.calls == calls + 1
+    assert len(fewer) == 4 and not shard_path(tmp_path, 2).exists()
+    fewer.verify()
+
+
+def test_documents_stream_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.encode, "SAMPLE_CHARS", 2000)
+    read: list[int] = []
+    made: list[int] = []
+
+    def documents() -> Iterator[Document]:
+        for number, document in enumerate(make_documents(40)):
+            read.append(number)
+            yield document
+
+    class Watching(HashingEncoder):
+        def encode(self, sentences: Sequence[str]) -> np.ndarray:
+            made.append(len(read))
+            return super().encode(sentences)
+
+    store = encode_corpus(documents(), Watching(DIM), tmp_path, progress=False, shard_chars=900)
+    assert len(store) == 40 and made[0] < 8 and made == sorted(made) and len(set(made)) > 12
+
+
+def test_shards_grow_with_the_corpus() -> None:
+    documents = [Document(str(n), (Block("x" * 100),), "test") for n in range(20_000)]
+    plans = list(plan_shards(documents, 1000))
+    assert [document for plan in plans for document in plan.documents] == documents
+    assert [plan.first for plan in plans] == np.cumsum([0, *(len(plan.documents) for plan in plans)])[:-1].tolist()
+    sizes = [plan.num_chars for plan in plans[:-1]]
+    assert sizes == sorted(sizes) and sizes[0] == 1000 and sizes[-1] == 16_000
+    assert SHARD_CHARS * 16 / 75 < 65_536  # rows of the largest shard: a few dozen megabytes
+
+
+def test_a_plan_goes_through_json() -> None:
+    (plan,) = plan_shards(make_documents(2))
+    again = ShardPlan.from_json(plan.index, plan.first, plan.to_json())
+    assert again == plan and again.digest("x") == plan.digest("x") != plan.digest("y")
+
+
+class Slow(HashingEncoder):
+    """Takes its time, so that a signal from outside hits it somewhere."""
+
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:
+        signal.pause() if not sentences else signal.sigtimedwait([], 0.004)
+        return super().encode(sentences)
+
+
+def in_child(action: Callable[[], object]) -> int:
+    """Runs an action in a fork and returns its wait status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        except OSError:
+            os._exit(1)
+        else:
+            os._exit(0)
+        finally:
+            os._exit(2)  # never back into pytest
+    return os.waitpid(child, 0)[1]
+
+
+def die_at(step: int) -> None:
+    """Kills this process before the step-th durable step or encoder call."""
+    left = step
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **options)
+
+        return wrapped
+
+    os.fsync = counted(os.fsync)
+    Path.replace = counted(Path.replace)  # type: ignore[method-assign]
+    Path.unlink = counted(Path.unlink)  # type: ignore[method-assign]
+    Path.write_text = counted(Path.write_text)  # type: ignore[method-assign]
+    HashingEncoder.encode = counted(HashingEncoder.encode)  # type: ignore[method-assign]
+
+
+def encode_until(step: int, path: Path) -> None:
+    die_at(step)
+    encode(path)
+
+
+def test_a_run_killed_before_any_step_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, killed, step = tmp_path / "whole", tmp_path / "killed", 0
+    encode(whole)
+    expected = files_of(whole)
+    while True:
+        step += 1
+        shutil.rmtree(killed, ignore_errors=True)
+        status = in_child(partial(encode_until, step, killed))
+        if status == 0:
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL, step
+        done = len(list(killed.glob("*.json"))) - (killed / "manifest.json").exists()
+        encoder = Counting(DIM)
+        encode_corpus(make_documents(), encoder, killed, progress=False, shard_chars=900)
+        assert files_of(killed) == expected, step
+        assert encoder.calls == 3 - done, step  # nothing is encoded twice but the shard in work
+    assert step > 30
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    documents = make_documents(60)
+    encode(whole, documents)
+    random, num_kills = np.random.default_rng(0), 0
+    while num_kills < 20:
+        child = os.fork()
+        if child == 0:
+            encode_corpus(documents, Slow(DIM), killed, progress=False, shard_chars=900)
+            os._exit(0)
+        signal.sigtimedwait([], float(random.uniform(0.002, 0.15)))
+        os.kill(child, signal.SIGKILL)
+        num_kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        if not (killed / "manifest.json").exists():
+            continue
+        shutil.rmtree(killed)
+    encode(killed, documents)
+    assert files_of(killed) == files_of(whole)
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    code = "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('held', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    with pytest.raises(BlockingIOError, match=r"another process is writing to .*; wait for it"):
+        encode(tmp_path)
+    holder.communicate(b"\n")
+    assert len(encode(tmp_path)) == 6
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_store_goes_on_after_space_was_made(tmpfs: Path, tmp_path: Path) -> None:
+    documents = make_documents(30, 30)
+    encode(tmp_path / "whole", documents)
+    expected, done, size = files_of(tmp_path / "whole"), 0, 16
+    while True:  # a little more space each time: the disk is full in another file each time
+        try:
+            encode(tmpfs / "store", documents)
+            break
+        except OSError as error:
+            assert error.errno is None and "there is no space left to write" in str(error)
+            assert not list(tmpfs.glob("**/.*.tmp"))
+        assert len(list(tmpfs.glob("**/*.arrow"))) >= done
+        done, size = len(list(tmpfs.glob("**/*.arrow"))), size + 12
+        subprocess.run(["mount", "-o", f"remount,size={size}k", str(tmpfs)], check=True)
+    assert size > 100 and files_of(tmpfs / "store") == expected
+
+
+def test_a_limit_of_file_size_is_told_as_well(tmp_path: Path) -> None:
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        try:
+            encode(tmp_path)
+        except OSError as error:
+            os._exit(7 if "there is no space left to write" in str(error) else 8)
+
+    assert os.waitstatus_to_exitcode(in_child(limited)) == 7
+    assert not any(hidden(tmp_path / "x").parent.glob(".*.tmp"))
+
+
+def test_nan_is_refused_by_document_and_sentence(tmp_path: Path) -> None:
+    class Broken(HashingEncoder):
+        def encode(self, sentences: Sequence[str]) -> np.ndarray:
+            concepts = super().encode(sentences)
+            concepts[[sentence == "The king 2 went out 3 times." for sentence in sentences]] = np.nan
+            return concepts
+
+    with pytest.raises(ValueError, match=r'sentence 7 of "Tale 2": .The king 2 went out 3'):
+        encode_corpus(make_documents(), Broken(DIM), tmp_path, progress=False)
+    assert not list(tmp_path.glob("*.arrow"))
+
+
+def test_another_encoder_is_refused(tmp_path: Path) -> None:
+    encode(tmp_path)
+    with pytest.raises(ValueError, match="was encoded by hashing-1-16, not by hashing:8"):
+        encode_corpus(make_documents(), HashingEncoder(8), tmp_path, progress=False)
+
+
+def test_a_store_that_was_merged_is_not_written_over(tmp_path: Path) -> None:
+    encode(tmp_path / "a")
+    merge_stores([tmp_path / "a"], tmp_path / "b", progress=False)
+    with pytest.raises(ValueError, match='was not written by "lcm encode"; choose another folder'):
+        encode(tmp_path / "b")
+
+
+def test_a_damaged_catalog_is_mended(tmp_path: Path) -> None:
+    encode(tmp_path)
+    expected = files_of(tmp_path)
+    (tmp_path / "documents.arrow").write_bytes(expected["documents.arrow"][:-1] + b"x")
+    encode(tmp_path)
+    assert files_of(tmp_path) == expected
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files and no store"):
+        encode(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds a manifest\.json that is not of a store"):
+        encode(tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        encode(tmp_path / "notes.txt")
+
+
+def test_few_documents_are_all_for_training(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="nothing is held out"):
+        store = encode(tmp_path, make_documents(2))
+    assert store.split("train").tolist() == [0, 1]
+    with pytest.raises(ValueError, match="no documents"):
+        encode(tmp_path, [])
+
+
+PIECES = st.sampled_from(
+    ["", " \n\t ", "\0", "\ud800", "\u200b", "\u202e", "שלום.", "👩‍👩‍👧", "e\u0301" * 9, "A b. ", "\ufeff"]
+)
+
+
+@pytest.mark.filterwarnings("ignore:fewer than three different documents")
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(PIECES | st.text(max_size=20), max_size=5).map("".join), min_size=1, max_size=6))
+def test_any_text_becomes_a_store_that_verifies(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    documents = [Document(f"T{n}", (Block(text),), "odd") for n, text in enumerate(texts)]
+    store = encode(tmp_path_factory.mktemp("odd"), documents)
+    store.verify()
+    assert len(store) == len(texts)
+    assert [len(store[i]) for i in range(len(texts))] == store.lengths.tolist()
+
+
+def test_a_million_characters_without_a_full_stop_are_cut(tmp_path: Path) -> None:
+    documents = [*make_documents(3), Document("long", (Block("word " * 100_000 + "x" * 500_000),), "test")]
+    store = encode(tmp_path, documents)
+    assert max(map(len, store.sentences(3))) <= 250
+    assert "".join("".join(store.sentences(3)).split()) == "word" * 100_000 + "x" * 500_000
