@@ -1,20 +1,49 @@
 """Batches in an order that depends on the seed and the epoch alone, and that goes on where a checkpoint was written."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+_BUCKET = 32  # batches that are sorted by length together
 
-def shuffled(num_items: int, seed: int, epoch: int) -> list[int]:
-    """Return a permutation of range(num_items), the same for the same seed and epoch on every machine."""
+
+def shuffled(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns a permutation of range(num_items), int64, the same for the same seed and epoch on every machine."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(num_items, generator=generator).tolist()
+    return torch.randperm(num_items, generator=generator).numpy()
+
+
+def cut(order: np.ndarray, size: int) -> np.ndarray:
+    """Returns the items of an order as rows (num, size), the last one filled up with -1."""
+    rows = np.full((-(-len(order) // size), size), -1)
+    rows.reshape(-1)[: len(order)] = order
+    return rows
+
+
+def bucketed(order: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns batches (num, batch_size) of the items of an order, about equally long within a batch.
+
+    Some batches' worth of items that follow each other are sorted by length and cut; the batches are shuffled.
+
+    Args:
+        order: item numbers, shuffled by the caller.
+        lengths: of all items, by number.
+        batch_size: items a batch; the one that holds the last is filled up with -1.
+        seed: of the order of batches.
+        epoch: the order of batches is another in each.
+    """
+    buckets = cut(order, batch_size * _BUCKET)
+    keys = np.where(buckets >= 0, lengths[buckets], lengths.max(initial=0) + 1)  # what fills up stays last
+    buckets = np.take_along_axis(buckets, np.argsort(keys, axis=1, kind="stable"), axis=1)
+    batches = buckets.reshape(-1, batch_size)[: -(-len(order) // batch_size)]
+    return batches[shuffled(len(batches), seed, epoch)]
 
 
 def keyed_generator(seed: int, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator that is a function of the seed and the key, such as (kind, step, process).
+    """Returns a generator that is a function of the seed and the key, such as (kind, step, process).
 
     Randomness that is a function of the step needs no saved state: a resumed run equals an uninterrupted one.
     """
@@ -27,12 +56,13 @@ class EpochBatches(Sampler[list[int]]):
     """Yields the batches of an epoch, from `start` on.
 
     Args:
-        batches_of: epoch -> all batches of item indices of that epoch, for all ranks; every epoch has equally many.
+        batches_of: epoch -> its batches for all ranks, (num, batch_size) item numbers, -1 where a batch is short; every
+            epoch has equally many.
         rank: this process.
         world_size: number of processes; each takes every world_size-th batch, and what does not divide is left out.
     """
 
-    def __init__(self, batches_of: Callable[[int], Sequence[list[int]]], *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, batches_of: Callable[[int], np.ndarray], *, rank: int = 0, world_size: int = 1) -> None:
         self.batches_of, self.rank, self.world_size = batches_of, rank, world_size
         self.sampler = self  # where Lightning looks for set_epoch()
         self.epoch = self.start = 0
@@ -50,7 +80,8 @@ class EpochBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = self.batches_of(self.epoch)[self.rank : self.num_batches * self.world_size : self.world_size]
-        yield from batches[self.start :]
+        for batch in batches[self.start :]:
+            yield batch[batch >= 0].tolist()
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -72,7 +103,7 @@ class ResumableLoader(DataLoader[Any]):
         self.batches.start = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches have been handed out."""
+        """Returns the epoch and how many of its batches have been handed out."""
         return {"epoch": self.batches.epoch, "batches": self.num_yielded}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

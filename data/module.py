@@ -1,73 +1,46 @@
-"""A concept store as Lightning data: windows of documents, split by document."""
+"""Concept stores as Lightning data: rows of windows, split by document."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from data.batch import ConceptBatch
-from data.loader import EpochBatches, ResumableLoader, shuffled
+from data.loader import EpochBatches, ResumableLoader, bucketed, shuffled
+from data.mixture import Mixture, apportion, check_weights, open_stores, refuse_empty
 from data.store import ConceptStore
-
-Window = tuple[int, int, int]  # document, start, stop
-
-
-def cut_windows(lengths: dict[int, int], length: int, stride: int) -> list[Window]:
-    """Cut documents (id -> number of rows) into windows of up to `length` rows that start every `stride` rows.
-
-    Every row is in at least one window. The last window of a document ends with it; where windows do not overlap
-    (stride = length) it is what is left, so that no row counts twice.
-    """
-    windows = []
-    for document, num in lengths.items():
-        last = max(num - length, 0)
-        starts = [*range(0, num, length)] if stride == length else [*range(0, last, stride), last]
-        windows += [(document, start, min(start + length, num)) for start in starts]
-    return windows
-
-
-class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Windows of a store as (concepts (S, D) float32, levels (S,) int64)."""
-
-    def __init__(self, store: ConceptStore, windows: Sequence[Window]) -> None:
-        self.store, self.windows = store, windows
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        document, start, stop = self.windows[index]
-        concepts = torch.from_numpy(self.store.window(document, start, stop).astype("float32"))
-        return concepts, torch.from_numpy(self.store.levels(document)[start:stop].astype("int64"))
-
-
-def collate(items: list[tuple[Tensor, Tensor]]) -> ConceptBatch:
-    """Pad windows into a batch."""
-    return ConceptBatch.pad([concepts for concepts, _ in items], [levels for _, levels in items])
+from data.windows import WindowRows, cut_windows, row_lengths
 
 
 class ConceptDataModule(LightningDataModule):
-    """Windows of a concept store for training, validation and test, split by document.
+    """Windows of one concept store, or of several, for training, validation and test, split by document.
 
     Args:
-        store: folder that "lcm encode" wrote.
-        length: longest window, in rows (sentences and headings).
+        store: folder that "lcm encode" wrote, or a list of such folders.
+        length: longest window and longest row of a batch, in rows of the store (sentences and headings).
         stride: rows from one training window's start to the next one's; held-out windows do not overlap.
-        batch_size: windows a batch and process.
+        batch_size: rows a batch and process.
+        packing: whether short training windows share a row; neither attention nor loss crosses from one to another.
+        weights: share of the training rows that each store gives; none for its share of all rows. A store that is too
+            small for its share comes several times an epoch, one that is too large is continued in the next.
         seed: of the training order.
         num_workers: processes that read ahead; the store is memory-mapped, so 0 is enough on one machine.
     """
 
     def __init__(
         self,
-        store: str,
+        store: str | list[str],
         *,
         length: int = 128,
         stride: int = 64,
         batch_size: int = 16,
+        packing: bool = True,
+        weights: list[float] | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -76,71 +49,120 @@ class ConceptDataModule(LightningDataModule):
             raise ValueError(
                 f"need length >= 2, 0 < stride <= length and batch_size >= 1; found {length}, {stride}, {batch_size}"
             )
-        self.store = ConceptStore.open(store)
-        self.length, self.stride, self.batch_size = length, stride, batch_size
-        self.seed, self.num_workers = seed, num_workers
+        self.stores = open_stores(store)
+        check_weights(weights, len(self.stores))
+        self.length, self.stride, self.batch_size, self.packing = length, stride, batch_size, packing
+        self.weights, self.seed, self.num_workers = weights, seed, num_workers
 
     @property
     def encoder(self) -> str:
-        """Fingerprint of the encoder that made the store."""
-        return self.store.encoder
+        """Fingerprint of the encoder that made the stores."""
+        return self.stores[0].encoder
 
     def sample_concepts(self, num: int = 100_000) -> Tensor:
-        """Return up to `num` raw training concepts (N, D), whole documents in a seeded order, to fit the normaliser."""
-        documents = self.documents("train")
-        chosen: list[Tensor] = []
-        count = 0
-        for i in shuffled(len(documents), self.seed, 0):
-            if count >= num:
-                break
-            chosen.append(torch.from_numpy(self.store[documents[i]].astype("float32")))
-            count += len(chosen[-1])
-        return torch.cat(chosen)[:num]
+        """Returns up to `num` raw training concepts (N, D), whole documents in a seeded order, to fit the normaliser.
 
-    def documents(self, split: str) -> list[int]:
-        """Return the documents of a split that have something to predict; none is an error that says what to do."""
-        documents = [i for i in self.store.split(split) if self.store.documents[i].num_sentences >= 2]
-        if not documents:
-            raise ValueError(
-                f"the store {self.store.path} has no {split} document of two sentences or more; encode more documents"
-            )
+        Each store gives its share by weight; one that is too small for it comes again.
+        """
+        documents = self.documents("train")
+        sizes = [int(store.lengths[some].sum()) for store, some in zip(self.stores, documents, strict=True)]
+        mixture = Mixture(sizes, self.weights)
+        shares = apportion(min(num, len(mixture)), mixture.shares).tolist()
+        parts = zip(self.stores, documents, shares, strict=True)
+        return torch.cat([draw_concepts(store, some, share, self.seed) for store, some, share in parts if share])
+
+    def documents(self, split: str) -> list[np.ndarray]:
+        """Returns the documents of a split of each store that have something to predict.
+
+        None in any store, or in one that has a weight in training, is an error that says what to do.
+        """
+        documents = []
+        for store in self.stores:
+            numbers = store.split(split)
+            documents.append(numbers[store.lengths[numbers] >= 2])
+        weights = self.weights if split == "train" else None
+        what = f"{split} document of two sentences or more"
+        refuse_empty(self.stores, [len(some) for some in documents], weights, what)
         return documents
 
-    def dataset(self, split: str) -> WindowDataset:
-        """Return the windows of a split."""
-        lengths = {i: self.store.documents[i].num_sentences for i in self.documents(split)}
-        stride = self.stride if split == "train" else self.length
-        return WindowDataset(self.store, cut_windows(lengths, self.length, stride))
+    def rows(self, split: str) -> list[WindowRows]:
+        """Returns the rows of a split, a data set for each store; held-out windows have a row each."""
+        datasets = []
+        for store, documents in zip(self.stores, self.documents(split), strict=True):
+            stride = self.stride if split == "train" else self.length
+            windows = cut_windows(documents, store.lengths[documents], self.length, stride)
+            if split == "train" and self.packing:
+                datasets.append(WindowRows.packed(store, windows, self.length, self.seed))
+            else:
+                datasets.append(WindowRows(store, windows))
+        return datasets
+
+    def fill(self, split: str = "train") -> float:
+        """Returns the share of real sentences among the positions of the batches, padding included, of an epoch."""
+        datasets = self.rows(split)
+        batches = self._batches_of(split, datasets)(0)
+        lengths = np.where(batches >= 0, row_lengths(datasets)[batches], 0)
+        positions = (batches >= 0).sum(axis=1) * lengths.max(axis=1)
+        return float(lengths.sum() / positions.sum())
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return shuffled windows; a checkpoint goes on in the middle of an epoch."""
-        dataset = self.dataset("train")
-
-        def batches_of(epoch: int) -> list[list[int]]:
-            order = shuffled(len(dataset), self.seed, epoch)
-            return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-
+        """Returns shuffled batches of about equally long rows; a checkpoint goes on in the middle of an epoch."""
+        datasets = self.rows("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = EpochBatches(batches_of, rank=rank, world_size=world_size)
-        return ResumableLoader(dataset, batches, collate_fn=collate, num_workers=self.num_workers)
+        batches = EpochBatches(self._batches_of("train", datasets), rank=rank, world_size=world_size)
+        return ResumableLoader(
+            ConcatDataset(datasets), batches, collate_fn=ConceptBatch.pack, num_workers=self.num_workers
+        )
 
     def held_out(self, split: str) -> DataLoader[ConceptBatch]:
-        """Return the windows of a split in order."""
-        dataset: Dataset[Any] = self.dataset(split)
-        return DataLoader(dataset, batch_size=self.batch_size, collate_fn=collate, num_workers=self.num_workers)
+        """Returns batches of about equally long windows of a split, in a mixed order that is always the same."""
+        datasets = self.rows(split)
+        batches = EpochBatches(self._batches_of(split, datasets))
+        return DataLoader(
+            ConcatDataset(datasets), batch_sampler=batches, collate_fn=ConceptBatch.pack, num_workers=self.num_workers
+        )
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
-        """Return windows of validation documents, in order."""
+        """Returns windows of validation documents."""
         return self.held_out("validation")
 
     def test_dataloader(self) -> DataLoader[ConceptBatch]:
-        """Return windows of test documents, in order."""
+        """Returns windows of test documents."""
         return self.held_out("test")
 
     def predict_dataloader(self) -> DataLoader[ConceptBatch]:
-        """Return windows of test documents, in order."""
-        return self.held_out("test")
+        """Returns windows of test documents, in the order of the stores."""
+        dataset: Dataset[Any] = ConcatDataset(self.rows("test"))
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            collate_fn=ConceptBatch.pack,
+            num_workers=self.num_workers,
+        )
 
     def transfer_batch_to_device(self, batch: ConceptBatch, device: torch.device, dataloader_idx: int) -> ConceptBatch:
-        """Move a batch; Lightning calls it."""
+        """Moves a batch; Lightning calls it."""
         return batch.to(device)
+
+    def _batches_of(self, split: str, datasets: list[WindowRows]) -> Callable[[int], np.ndarray]:
+        """Returns a function from an epoch to its batches; held-out rows have one order for all epochs."""
+        lengths = row_lengths(datasets)
+        if split == "train":
+            mixture = Mixture([len(dataset) for dataset in datasets], self.weights, self.seed)
+            return lambda epoch: bucketed(mixture.items(epoch), lengths, self.batch_size, self.seed, epoch)
+        batches = bucketed(shuffled(len(lengths), self.seed, 0), lengths, self.batch_size, self.seed, 0)
+        return lambda _: batches
+
+
+def draw_concepts(store: ConceptStore, documents: np.ndarray, num: int, seed: int) -> Tensor:
+    """Returns `num` raw concepts (N, D), float32, of documents in a seeded order, over and over if they are too few."""
+    drawn = np.empty((num, store.dim), dtype=np.float32)
+    filled = 0
+    for again in count():
+        for document in documents[shuffled(len(documents), seed, again)]:
+            concepts = store[int(document)][: num - filled]
+            drawn[filled : filled + len(concepts)] = concepts
+            filled += len(concepts)
+            if filled == num:
+                return torch.from_numpy(drawn)
+    raise AssertionError("documents without rows")

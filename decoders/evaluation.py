@@ -1,6 +1,7 @@
 """How well a decoder writes the sentences of held-out concepts."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -85,14 +86,16 @@ def held_out_pairs(
     store: ConceptStore, split: str, *, num_sentences: int, min_words: int, max_words: int, seed: int
 ) -> SentenceBatch:
     """Return sentences of a split and of a length in words, drawn with a seed."""
-    dataset = SentenceDataset(store, store.split(split))
-    order = [i for i in shuffled(len(dataset), seed, 0) if min_words <= len(dataset.sentences[i].split()) <= max_words]
-    if len(order) < 2:
+    dataset = SentenceDataset(store, store.split(split), context_sentences=1)
+    order = shuffled(len(dataset), seed, 0).tolist()
+    fitting = (i for i in order if min_words <= len(dataset.sentence(i).split()) <= max_words)
+    chosen = list(islice(fitting, num_sentences))
+    if len(chosen) < 2:
         raise ValueError(
-            f"the store {store.path} has {len(order)} {split} sentences of {min_words} to {max_words} words; "
+            f"the store {store.path} has {len(chosen)} {split} sentences of {min_words} to {max_words} words; "
             "encode more documents"
         )
-    return dataset.batch(order[:num_sentences])
+    return dataset.batch(chosen)
 
 
 def decode_all(

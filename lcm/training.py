@@ -1,11 +1,13 @@
 """Lightning's command line for concept models and decoders."""
 
+from collections.abc import Sequence
+
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from omegaconf import OmegaConf
 
+from data.mixture import open_stores
 from data.module import ConceptDataModule
-from data.store import ConceptStore
 from decoders.module import SentenceDataModule
 from decoders.task import DecoderTask
 from lcm.callbacks import AveragedWeights, Checkpoints, FitConfig, PredictionFile
@@ -33,16 +35,17 @@ NAMED = (
 ASKED = ("dim", "encoder", "encoder_name", "heading_levels")  # what a yaml may ask of a store
 
 
-def read_from_store(attribute: str, path: str) -> int | str | list[int]:
-    """Return what a yaml asks of a store, as in ${store:dim,PATH}.
+def read_from_store(attribute: str, paths: str | Sequence[str]) -> int | str | list[int]:
+    """Return what a yaml asks of its store, as in ${store:dim,PATH}, or of several of one encoder.
 
-    A configuration names the store once; the width of a concept and the encoder follow from it.
+    A configuration names the stores once; the width of a concept and the encoder follow from them.
     """
     if attribute not in ASKED:
         raise ValueError(f"a store tells its {', '.join(ASKED)}, not {attribute!r}")
-    if not path:
-        raise ValueError("name the store that lcm encode wrote: --data.store STORE")
-    return getattr(ConceptStore.open(path), attribute)
+    stores = open_stores(paths)
+    if attribute == "heading_levels":
+        return sorted({level for store in stores for level in store.heading_levels})
+    return getattr(stores[0], attribute)  # the same of all: they have one encoder
 
 
 def ema_decay(max_steps: int) -> float:

@@ -1,13 +1,15 @@
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from data.loader import EpochBatches, ResumableLoader, keyed_generator, shuffled
+from data.loader import EpochBatches, ResumableLoader, bucketed, cut, keyed_generator, shuffled
 
 
-def batches_of(epoch: int) -> list[list[int]]:
-    order = shuffled(11, 3, epoch)
-    return [order[i : i + 2] for i in range(0, 11, 2)]
+def batches_of(epoch: int) -> np.ndarray:
+    return cut(shuffled(11, 3, epoch), 2)
 
 
 def loader(**options: int) -> ResumableLoader:
@@ -15,9 +17,32 @@ def loader(**options: int) -> ResumableLoader:
 
 
 def test_an_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
-    assert sorted(shuffled(50, 1, 2)) == list(range(50))
-    assert shuffled(50, 1, 2) == shuffled(50, 1, 2)
-    assert shuffled(50, 1, 2) != shuffled(50, 1, 3) != shuffled(50, 2, 3)
+    orders = {key: shuffled(50, *key).tolist() for key in ((1, 2), (1, 3), (2, 3))}
+    assert sorted(orders[1, 2]) == list(range(50))
+    assert orders[1, 2] == shuffled(50, 1, 2).tolist()
+    assert len({tuple(order) for order in orders.values()}) == 3
+
+
+@given(num=st.integers(0, 400), batch_size=st.integers(1, 9), seed=st.integers(0, 3), epoch=st.integers(0, 3))
+def test_batches_are_those_of_a_loop_over_buckets(num: int, batch_size: int, seed: int, epoch: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 20, num, dtype=np.int32)
+    order = shuffled(num, seed, epoch)
+    expected: list[list[int]] = []
+    for start in range(0, num, batch_size * 32):
+        bucket = sorted(order[start : start + batch_size * 32].tolist(), key=lambda i: lengths[i])
+        expected += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    expected = [expected[i] for i in shuffled(len(expected), seed, epoch)]
+    found = bucketed(order, lengths, batch_size, seed, epoch)
+    assert [batch[batch >= 0].tolist() for batch in found] == expected
+
+
+def test_batches_hold_items_of_like_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 1003)
+    batches = bucketed(shuffled(1003, 0, 3), lengths, 8, seed=0, epoch=3)
+    assert sorted(batches[batches >= 0].tolist()) == list(range(1003))
+    assert len(batches) == len(bucketed(shuffled(1003, 1, 4), lengths, 8, seed=1, epoch=4)) == 126
+    padded = sum((batch >= 0).sum() * lengths[batch[batch >= 0]].max() for batch in batches)
+    assert padded < 1.1 * lengths.sum()
 
 
 @pytest.mark.parametrize("stop", range(1, 7))
