@@ -4,7 +4,7 @@ import os
 import sys
 
 TRAINING = ("fit", "validate", "test", "predict")
-SWITCHES = ("--verify",)  # true where given without a value
+SWITCHES = ("--verify", "--peek", "--keep_boilerplate", "--keep_control_characters")  # true where given without a value
 
 
 def main(args: list[str] | None = None) -> None:
@@ -31,10 +31,11 @@ def use(args: list[str] | None) -> None:
     """Run a verb of lcm.tools."""
     from jsonargparse import auto_cli
 
+    from lcm.store_tools import listed
     from lcm.tools import TOOLS
 
     given = sys.argv[1:] if args is None else args
-    auto_cli(TOOLS, args=[spelt(arg) for arg in given], prog="lcm")
+    auto_cli(TOOLS, args=listed([spelt(arg) for arg in given]), prog="lcm")
 
 
 def spelt(arg: str) -> str:
@@ -42,7 +43,8 @@ def spelt(arg: str) -> str:
     if not arg.startswith("--"):
         return arg
     name, equals, value = arg.partition("=")
-    return f"{arg}=true" if arg in SWITCHES else "--" + name[2:].replace("-", "_") + equals + value
+    name = "--" + name[2:].replace("-", "_")
+    return f"{name}=true" if name in SWITCHES and not equals else name + equals + value
 
 
 def train(args: list[str] | None) -> None:

@@ -1,0 +1,1 @@
+"""Stores into stores, and into what others read, without encoding again."""
