@@ -2,18 +2,18 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data.document import Document
 from data.home import home
-from data.novels import read_novel
-from data.packages import Kind, Members, fetch_package
-from data.plays import read_play
-from data.rdata import read_lazy_data
+from data.named.novels import read_novel
+from data.named.packages import Kind, Members, fetch_package
+from data.named.plays import read_play
+from data.named.rdata import read_lazy_data
+from data.named.stdlib import read_chapters, read_speeches
+from data.named.tales import read_tales
 from data.report import ReadReport
-from data.stdlib import read_chapters, read_speeches
-from data.tales import read_tales
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Corpus:
         )
 
     def documents(self, report: ReadReport) -> list[Document]:
-        """Returns the documents of the corpus, fetched if needed, in a fixed order."""
-        return self.read(self.fetch(), self, report)
+        """Returns the documents of the corpus, fetched if needed, in a fixed order; all corpora are English."""
+        return [replace(document, language="english") for document in self.read(self.fetch(), self, report)]
 
 
 def find_corpus(name: str) -> Corpus:

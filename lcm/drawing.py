@@ -57,9 +57,10 @@ def text_of(path: Path, store: ConceptStore) -> Rows:
     from data.readers import read_documents
     from data.report import ReadReport
     from data.rows import split_document
+    from data.splitters import make_splitter
 
     document = next(iter(read_documents(str(path), cut="never", report=ReadReport())))
-    rows = split_document(document)
+    rows = split_document(document, make_splitter("punkt", [document]))
     encoder = open_encoder(store.encoder_name, store.encoder, f"the store {store.path}")
     texts = [row.text for row in rows]
     return document.title, texts, np.array([row.level for row in rows]), encoder.encode(texts)

@@ -37,7 +37,7 @@ class HeldOut:
         """Read a split; where it holds fewer sentences than `pool`, the other held-out split fills the pool up."""
         if pool < 1:
             raise ValueError(f"pool must be at least 1, found {pool}")
-        documents = [i for i in store.split(split) if store.documents[i].num_sentences >= 2]
+        documents = [int(i) for i in store.split(split) if store.lengths[i] >= 2]
         if not documents:
             raise ValueError(f"the store {store.path} has no {split} document to measure on; encode more documents")
         concepts, levels = zip(*(read_document(store, i) for i in documents), strict=True)

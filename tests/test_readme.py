@@ -33,6 +33,8 @@ def test_the_commands_of_the_readme_run_in_order(llm: str, tmp_path: Path, monke
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     chapters = (f"CHAPTER {i}\n\n" + f"The fox met king {i}. They spoke of bread and war. " * 25 for i in range(1, 13))
     (tmp_path / "mybook.txt").write_text("\n\n".join(chapters))
+    days = (f"# Day {i}\n\n" + "It rained again. " * 40 + "\n\n" for i in range(9))
+    (tmp_path / "another.md").write_text("".join(days))
     (tmp_path / "outline.md").write_text("# A fox\n\n- The fox comes (2 sentences)\n- The fox goes (1 sentence)\n")
     for command in commands():
         assert command[0] == ".venv/bin/lcm", command

@@ -10,14 +10,14 @@ import pytest
 
 from data.corpora import CORPORA, find_corpus
 from data.document import Block
-from data.novels import read_novel
-from data.packages import FetchError
-from data.plays import read_play
-from data.rdata import read_lazy_data
+from data.named.novels import read_novel
+from data.named.packages import FetchError
+from data.named.plays import read_play
+from data.named.rdata import read_lazy_data
+from data.named.stdlib import read_chapters, read_speeches
+from data.named.tales import read_tales
 from data.readers import read_documents
 from data.report import ReadReport
-from data.stdlib import read_chapters, read_speeches
-from data.tales import read_tales
 
 PLAY = """# The Frog
 
@@ -203,7 +203,7 @@ def test_an_unknown_corpus_is_named_with_the_known_ones() -> None:
     ):
         find_corpus("shakespear")
     with pytest.raises(ValueError, match=r'no corpus "zzz"; the named ones'):
-        read_documents("zzz")
+        next(read_documents("zzz"))
 
 
 EXPECTED = {"grimm": 54, "shakespeare": 38, "austen": 6, "sotu": 233, "moby-dick": 1}
@@ -214,7 +214,7 @@ EXPECTED = {"grimm": 54, "shakespeare": 38, "austen": 6, "sotu": 233, "moby-dick
 def test_a_named_corpus_is_fetched_and_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LCM_HOME", str(tmp_path))
     try:
-        documents = read_documents(name, cut="never")
+        documents = list(read_documents(name, cut="never"))
     except FetchError as error:
         if any(why in str(error) for why in ("there is no network", "not installed", 'run "apt-get update"')):
             pytest.skip(str(error))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.packages import FetchError
+from data.named.packages import FetchError
 from decoders.llm import load_llm, resolve_llm
 from decoders.prefix import PrefixDecoder
 

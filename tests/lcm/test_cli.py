@@ -63,7 +63,7 @@ def test_encode_info_and_plot_work_on_a_file(tmp_path: Path, capsys: pytest.Capt
 def test_corpus_shows_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     book = tmp_path / "book.md"
     book.write_text("# A book\n\n## One\n\nIt began. It went on.\n")
-    main(["corpus", str(book)])
+    main(["corpus", str(book), "--peek"])
     shown = capsys.readouterr().out
     assert "It began." in shown
     assert "One" in shown

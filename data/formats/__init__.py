@@ -1,0 +1,1 @@
+"""Readers: files and records of every kind to documents."""
