@@ -93,6 +93,6 @@ def test_installed_data_is_used_and_only_named(tmp_path: Path, monkeypatch: pyte
     assert not load_punkt(["nothing"], "../klingon").installed
 
 
-@pytest.mark.parametrize("text", ["x" * 300_000, "a. " * 100_000, "\n" * 100_000, "\ud800\0", ""])
+@pytest.mark.parametrize("text", ["x" * 300_000, "a. " * 20_000, "\n" * 100_000, "\ud800\0", ""])
 def test_it_learns_from_anything(text: str) -> None:
     assert load_punkt([text, text]).language == "english"
