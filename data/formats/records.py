@@ -28,7 +28,9 @@ from data.prose import read_prose
 from data.report import ReadReport
 
 TEXT_FIELDS = ("text", "content")
-WANTED = 'record with a text ("text", "messages", "question" and "answer", "book_chapters" ...; see data/formats/records.py)'
+WANTED = (
+    'record with a text ("text", "messages", "question" and "answer", "book_chapters" ...; see data/formats/records.py)'
+)
 _TITLE = ("title", "book_title")
 _LICENCE = ("licence", "license")
 _COMMON = frozenset({*_TITLE, *_LICENCE, "language"})
