@@ -23,6 +23,7 @@ from data.rows import Row, split_document
 from data.sentences import MAX_CHARS
 from data.shards import Shard, is_committed, sweep_shards, write_shard
 from data.splitters import Splitter, make_splitter
+from data.spool import Spool
 from data.store import ConceptStore
 from encoders.encoder import SentenceEncoder
 from encoders.text import clean_text
@@ -112,6 +113,7 @@ def encode_corpus(
         raise ValueError(f"{path} is a file; a store is a folder")
     path.mkdir(parents=True, exist_ok=True)
     with lock(path), told_when_full(path):
+        Spool(path).remove()  # of a run with Ray that was killed
         refuse_other_content(path, encoder.fingerprint, encoder.name)
         _refuse_gathered(path)
         recipe = Recipe(make_splitter(splitter, sample), encoder, max_chars)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from data.document import Block, Document
 
 SHARD_CHARS = 300_000  # about 4,000 sentences, half a minute of MiniLM on two cores: what a killed run may lose
-_GROWTH = 16
+_SHARE = 64  # a shard is at most this part of what came before: many actors end at about the same time
+_LARGEST = 16  # times the smallest
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class ShardPlan:
 
     def to_json(self) -> list[Any]:
         """Returns the documents as plain lists."""
-        return [[*astuple(document)] for document in self.documents]
+        return [
+            [one.title, [[b.text, b.level, b.role] for b in one.blocks], one.source, one.licence, one.language]
+            for one in self.documents
+        ]
 
     @classmethod
     def from_json(cls, index: int, first: int, documents: list[Any]) -> "ShardPlan":
@@ -43,15 +47,15 @@ class ShardPlan:
 def plan_shards(documents: Iterable[Document], shard_chars: int = SHARD_CHARS) -> Iterator[ShardPlan]:
     """Yields the shards of a corpus as it streams by: each ends with the document that fills it.
 
-    A shard holds `shard_chars` characters or more; in a large corpus a sixteenth of what came before, up to sixteen
-    times `shard_chars`, so that a billion sentences make some ten thousand files and not a million.
+    A shard holds `shard_chars` characters or more; in a large corpus 1/64 of what came before, up to sixteen times
+    `shard_chars`, so that a billion sentences make some ten thousand files and not a million.
     """
     index = first = number = chars = total = 0
     waiting: list[Document] = []
     for number, document in enumerate(documents, start=1):
         waiting.append(document)
         chars += count_chars(document)
-        if chars >= max(shard_chars, min(total // _GROWTH, _GROWTH * shard_chars)):
+        if chars >= max(shard_chars, min(total // _SHARE, _LARGEST * shard_chars)):
             yield ShardPlan(index, first, tuple(waiting))
             index, first, total, chars = index + 1, number, total + chars, 0
             waiting = []

@@ -34,6 +34,7 @@ _INDENTED = re.compile(r"(?:[ \u00a0]{2,}|\t|\u3000)\S")
 _PARAGRAPH_END = re.compile(r"[.!?…:;»”\"')\]—-]\s*\Z")
 _WRAP = 120  # characters: a file without blank lines whose lines are all shorter is one that an editor wrapped
 _HYPHEN = re.compile(r"\b(\w{1,40}(?:-\w{1,40}){0,3})(-|\u00ad)[^\S\n]*\n[^\S\n]*(\w{1,40})")
+_AT_LINE_END = re.compile(r"[-\u00ad][^\S\n]*\n")  # finds in no time that there is nothing to do
 _HYPHENATED = re.compile(r"\w+(?:-\w+)+|\w+")
 
 
@@ -132,7 +133,7 @@ def _join_hyphenated(text: str, report: ReadReport) -> str:
     "exam-" and "ple" become "example" if that word stands elsewhere and "exam-ple" does not, and "well-" and "known"
     become "well-known" in the same way; others are left. A soft hyphen always goes.
     """
-    if not _HYPHEN.search(text):
+    if not _AT_LINE_END.search(text):
         return text
     words = Counter(word.lower() for word in _HYPHENATED.findall(text))
     counts: Counter[str] = Counter()

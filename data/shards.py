@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from data.durable import hash_file, hidden, publish, read_json, sweep_hidden, write_json
 
-_NUMBER = "[0-9]" * 5
 _TYPES = (
     ("document", pa.int32()),
     ("position", pa.int32()),
@@ -49,7 +48,7 @@ class Shard:
 
 def list_sidecars(folder: Path) -> list[Path]:
     """Returns the sidecars in a folder, in order."""
-    return sorted(folder.glob(f"{_NUMBER}.json"))
+    return _numbered(folder, ".json")
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -147,10 +146,15 @@ def checksum_rows(batch: pa.RecordBatch) -> np.ndarray:
 def sweep_shards(folder: Path, num_shards: int) -> None:
     """Removes shards beyond the last one, and what a killed run left under a hidden name."""
     kept = {shard_path(folder, index).stem for index in range(num_shards)}
-    for file in (*list_sidecars(folder), *folder.glob(f"{_NUMBER}.arrow")):
+    for file in (*list_sidecars(folder), *_numbered(folder, ".arrow")):
         if file.stem not in kept:
             file.unlink()
     sweep_hidden(folder)
+
+
+def _numbered(folder: Path, suffix: str) -> list[Path]:
+    found = (file for file in folder.glob(f"*{suffix}") if file.stem.isdecimal())
+    return sorted(found, key=lambda file: int(file.stem))
 
 
 def _to_batch(shard: Shard) -> pa.RecordBatch:

@@ -2,7 +2,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -77,6 +77,18 @@ class SentenceTransformerEncoder:
         with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
             concepts = self._model.encode(cleaned, batch_size=self.batch_size, show_progress_bar=False)
         return np.asarray(concepts, dtype=np.float32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Crosses to another process without the weights, which are loaded there."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "_model"}
+        return kept | {"_folder": self._folder.resolve()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Finds the model where it is now; on another machine the name may stand for another one: see fingerprint."""
+        self.__dict__.update(state)
+        if not self._folder.is_dir():
+            self._folder = find_model(self.name)
+        self.fingerprint = fingerprint_model(self._folder)
 
     @cached_property
     def _model(self) -> "SentenceTransformer":

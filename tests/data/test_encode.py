@@ -19,7 +19,7 @@ from data.document import Block, Document
 from data.durable import hidden
 from data.encode import encode_corpus
 from data.plan import SHARD_CHARS, ShardPlan, plan_shards
-from data.shards import shard_path
+from data.shards import list_sidecars, shard_path
 from data.store import ConceptStore
 from data.transfer.rewrite import merge_stores
 from encoders.hashing import HashingEncoder
@@ -95,13 +95,26 @@ def test_documents_stream_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_shards_grow_with_the_corpus() -> None:
-    documents = [Document(str(n), (Block("x" * 100),), "test") for n in range(20_000)]
+    documents = [Document(str(n), (Block("x" * 100),), "test") for n in range(30_000)]
     plans = list(plan_shards(documents, 1000))
     assert [document for plan in plans for document in plan.documents] == documents
     assert [plan.first for plan in plans] == np.cumsum([0, *(len(plan.documents) for plan in plans)])[:-1].tolist()
     sizes = [plan.num_chars for plan in plans[:-1]]
     assert sizes == sorted(sizes) and sizes[0] == 1000 and sizes[-1] == 16_000
     assert SHARD_CHARS * 16 / 75 < 65_536  # rows of the largest shard: a few dozen megabytes
+
+
+def test_shards_are_listed_by_number_however_many(tmp_path: Path) -> None:
+    for name in ("100000.json", "00002.json", "99999.json", "manifest.json"):
+        (tmp_path / name).touch()
+    assert [file.name for file in list_sidecars(tmp_path)] == ["00002.json", "99999.json", "100000.json"]
+
+
+def test_what_a_killed_run_with_ray_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".work").mkdir()
+    (tmp_path / ".work" / "00000.json").touch()
+    encode(tmp_path)
+    assert not (tmp_path / ".work").exists()
 
 
 def test_a_plan_goes_through_json() -> None:

@@ -1,4 +1,5 @@
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,15 @@ def test_the_fingerprint_is_of_the_content(minilm: SentenceTransformerEncoder, t
 def test_a_local_folder_is_a_name(minilm: SentenceTransformerEncoder) -> None:
     encoder: SentenceEncoder = load_encoder(str(find_model("minilm")))
     assert encoder.fingerprint == minilm.fingerprint == load_encoder().fingerprint
+
+
+def test_it_crosses_to_another_process_without_its_weights(minilm: SentenceTransformerEncoder) -> None:
+    concepts = minilm.encode(SENTENCES)
+    sent = pickle.dumps(minilm)
+    assert len(sent) < 10_000
+    again = pickle.loads(sent)
+    assert again.fingerprint == minilm.fingerprint and again.batch_size == 4
+    np.testing.assert_array_equal(again.encode(SENTENCES), concepts)
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
