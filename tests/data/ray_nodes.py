@@ -188,6 +188,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 if __name__ == "__main__":
     from data.ray_engine import RayEngine
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored for what runs in the background
     engine = RayEngine(*sys.argv[2:], num_actors=None if sys.argv[2:] else 2)
     try:
         encode(Path(sys.argv[1]), engine)
