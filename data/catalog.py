@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,7 +28,7 @@ _SCHEMA = pa.schema(
         ("row", pa.int64()),
     ]
 )
-_TEXTS = ("title", "source", "licence", "language", "key")
+TEXTS = ("title", "source", "licence", "language", "key")
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,13 @@ class Catalog(Sequence[DocumentInfo]):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         batch, row = self._batches[index // _BATCH], index % _BATCH
-        texts = {name: batch.column(name)[row].as_py() for name in _TEXTS}
+        texts = {name: batch.column(name)[row].as_py() for name in TEXTS}
         split = SPLITS[self.splits[index]]
         return DocumentInfo(split=split, num_sentences=int(self.lengths[index]), **texts)
+
+    def bound_shards(self, num_shards: int) -> Iterator[tuple[int, int]]:
+        """Yields for each shard the number of its first document, and of the first one behind it."""
+        return pairwise(np.searchsorted(self.shards, np.arange(num_shards + 1)).tolist())
 
     def different(self, name: str) -> list[str]:
         """Returns the different values of a column, in the order in which they come first."""
@@ -151,7 +156,7 @@ def _batched(lines: Iterator[Line]) -> Iterator[tuple[int, list[Line]]]:
 def _to_batch(lines: Sequence[Line], codes: np.ndarray) -> pa.RecordBatch:
     return pa.record_batch(
         [
-            *(pa.array([found[name] for _, _, found in lines], pa.string()) for name in _TEXTS),
+            *(pa.array([found[name] for _, _, found in lines], pa.string()) for name in TEXTS),
             pa.array(codes),
             pa.array([found["num_sentences"] for _, _, found in lines], pa.int32()),
             pa.array([shard for shard, _, _ in lines], pa.int32()),

@@ -29,11 +29,16 @@ def publish(path: Path) -> None:
     with hidden(path).open("rb") as file:
         os.fsync(file.fileno())
     hidden(path).replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to the disk."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from data.document import Document
-from data.durable import lock, read_json, told_when_full
+from data.durable import read_json
 from data.languages import language_of
-from data.manifest import MANIFEST, VERSION, finish_store, is_finished, refuse_other_content
+from data.manifest import MANIFEST, VERSION, finish_store, opened_for_writing
 from data.plan import SHARD_CHARS, ShardPlan, count_chars, plan_shards
 from data.progress import EncodingBar
 from data.rows import Row, split_document
 from data.sentences import MAX_CHARS
-from data.shards import Shard, is_committed, sweep_shards, write_shard
+from data.shards import Shard, is_committed, write_shard
 from data.splitters import Splitter, make_splitter
 from data.spool import Spool
 from data.store import ConceptStore
@@ -109,23 +109,16 @@ def encode_corpus(
     if not sample:
         raise ValueError("there are no documents to encode")
     rest = list(_take(stream, 1))
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; a store is a folder")
-    path.mkdir(parents=True, exist_ok=True)
-    with lock(path), told_when_full(path):
+    with opened_for_writing(path, encoder.fingerprint, encoder.name):
         Spool(path).remove()  # of a run with Ray that was killed
-        refuse_other_content(path, encoder.fingerprint, encoder.name)
         _refuse_gathered(path)
         recipe = Recipe(make_splitter(splitter, sample), encoder, max_chars)
         with EncodingBar(None if rest else sum(map(count_chars, sample)), visible=progress) as bar:
             undone = _Undone(plan_shards(chain(sample, rest, stream), shard_chars), recipe, path, bar.advance)
             del sample
             engine(undone, recipe, path, bar.advance)
-        if not is_finished(path, undone.num_shards):
-            (path / MANIFEST).unlink(missing_ok=True)
-            sweep_shards(path, undone.num_shards)
-            settings = {"made_by": _MADE_BY, "splitter": recipe.splitter.describe(), "max_chars": max_chars}
-            finish_store(path, undone.num_shards, encoder.name, settings)
+        settings = {"made_by": _MADE_BY, "splitter": recipe.splitter.describe(), "max_chars": max_chars}
+        finish_store(path, undone.num_shards, encoder.name, settings)
     store = ConceptStore.open(path)
     if not store.documents.splits.any():
         warnings.warn(

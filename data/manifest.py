@@ -1,14 +1,16 @@
 """The manifest of a store: written last, it says that the store is whole and what is in it."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.catalog import CATALOG, Catalog, write_catalog
-from data.durable import hash_file, read_json, write_json
-from data.shards import list_sidecars, read_sidecar
+from data.durable import hash_file, lock, read_json, told_when_full, write_json
+from data.shards import list_sidecars, read_sidecar, sweep_shards
 from data.split import SPLITS
 
 MANIFEST = "manifest.json"
@@ -16,8 +18,30 @@ FORMAT = "concept-store"
 VERSION = 2
 
 
+@contextmanager
+def opened_for_writing(folder: Path, encoder: str, encoder_name: str) -> Iterator[None]:
+    """Makes the folder of a store and holds it for one writer.
+
+    Args:
+        folder: of the store.
+        encoder: fingerprint.
+        encoder_name: for the message.
+
+    Raises:
+        ValueError: it is a file, holds something else, or a store of another encoder.
+        BlockingIOError: another process is writing there.
+        OSError: the disk is full; what was finished stays.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a store is a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder), told_when_full(folder):
+        _refuse_other_content(folder, encoder, encoder_name)
+        yield
+
+
 def finish_store(folder: Path, num_shards: int, encoder_name: str, settings: dict[str, Any]) -> None:
-    """Writes catalog and manifest of a store whose shards are all committed.
+    """Writes catalog and manifest of a store whose shards are all committed; leaves it alone if they are there.
 
     Args:
         folder: of the store.
@@ -25,6 +49,10 @@ def finish_store(folder: Path, num_shards: int, encoder_name: str, settings: dic
         encoder_name: what `load_encoder` takes to make the encoder again.
         settings: what else the manifest is to say, such as the splitter.
     """
+    if _is_finished(folder, num_shards):
+        return
+    (folder / MANIFEST).unlink(missing_ok=True)
+    sweep_shards(folder, num_shards)
     moved = write_catalog(folder, num_shards)
     shards: list[dict[str, Any]] = []
     levels: Counter[str] = Counter()
@@ -80,7 +108,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def is_finished(folder: Path, num_shards: int) -> bool:
+def _is_finished(folder: Path, num_shards: int) -> bool:
     """Says whether manifest and catalog of a store are whole, and there are as many shards."""
     if not ((folder / MANIFEST).is_file() and (folder / CATALOG).is_file()):
         return False
@@ -88,14 +116,8 @@ def is_finished(folder: Path, num_shards: int) -> bool:
     return len(manifest["shards"]) == num_shards and manifest.get("documents_sha256") == hash_file(folder / CATALOG)
 
 
-def refuse_other_content(folder: Path, encoder: str, encoder_name: str) -> None:
-    """Refuses to write a store over other files, or over a store, whole or begun, of another encoder.
-
-    Args:
-        folder: where the store is to be.
-        encoder: fingerprint.
-        encoder_name: for the message.
-    """
+def _refuse_other_content(folder: Path, encoder: str, encoder_name: str) -> None:
+    """Refuses to write a store over other files, or over a store, whole or begun, of another encoder."""
     described = [file for file in (folder / MANIFEST, *list_sidecars(folder)) if file.is_file()]
     if not described and any(not file.name.startswith(".") and file.suffix != ".arrow" for file in folder.iterdir()):
         raise ValueError(f"{folder} holds other files and no store; choose an empty or a new folder")

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.at_least_one import at_least_one
 from data.corpora import CORPORA, find_corpus
 from data.cut import Cut, cut_documents
 from data.document import Document
@@ -46,12 +47,8 @@ def read_documents(
     if language != "auto":
         documents = (replace(document, language=punkt_language(language)) for document in documents)
     documents = clean_documents(documents, Cleaning() if cleaning is None else cleaning, report)
-    found = False
-    for document in cut_documents(documents, cut, report):
-        found = True
-        yield document
-    if not found:
-        raise ValueError(f"nothing is left of {source} after cleaning; clean it less")
+    error = f"nothing is left of {source} after cleaning; clean it less"
+    yield from at_least_one(cut_documents(documents, cut, report), error)
 
 
 def _read_source(source: str, report: ReadReport) -> Iterator[Document]:

@@ -27,12 +27,12 @@ def find_faults(path: Path) -> Iterator[str]:
         yield f"{path / CATALOG} is missing or damaged: its checksum differs"
         return
     catalog = Catalog(path / CATALOG)
-    bounds = np.searchsorted(catalog.shards, np.arange(len(manifest["shards"]) + 1))
-    for index in sorted(whole):
+    for index, (first, stop) in enumerate(catalog.bound_shards(len(manifest["shards"]))):
+        if index not in whole:
+            continue
         file = shard_path(path, index)
-        lengths = catalog.lengths[bounds[index] : bounds[index + 1]]
         damaged = hash_file(file) != manifest["shards"][index]["sha256"]
-        fault = _find_fault(file, int(bounds[index]), lengths, manifest["dim"])
+        fault = _find_fault(file, first, catalog.lengths[first:stop], manifest["dim"])
         if fault:
             yield fault
         elif damaged:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from data.report import ReadReport
+from lcm.console import say
 
 LISTS = ("--sources", "--licences", "--languages", "--roles_out", "--levels_out")  # options that take several values
 
@@ -28,7 +27,7 @@ def merge(stores: list[str], *, out: Path, duplicates: Literal["drop", "keep"] =
 
     report = ReadReport()
     merged = merge_stores([Path(store) for store in stores], out, duplicates=duplicates, report=report)
-    _tell(report)
+    say(report.lines())
     _show(merged.path)
 
 
@@ -81,7 +80,7 @@ def filter_documents(
             report=report,
         )
     finally:
-        _tell(report)  # also where nothing is left: it says why
+        say(report.lines())  # also where nothing is left: it says why
     _show(made.path)
 
 
@@ -100,7 +99,7 @@ def split(store: Path, *, out: Path, parts: int | None = None) -> None:
 
     report = ReadReport()
     made = split_store(store, out, by="split" if parts is None else parts, report=report)
-    _tell(report)
+    say(report.lines())
     for number, part in enumerate(made.values()):
         sys.stdout.write("\n" if number else "")
         _show(part.path)
@@ -120,7 +119,7 @@ def export(store: Path, *, out: Path, format: Literal["parquet", "dataset"] = "p
 
     report = ReadReport()
     export_store(store, out, format=format, report=report)
-    _tell(report)
+    say(report.lines())
     manifest = ConceptStore.open(store).manifest
     num_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     sys.stdout.write(
@@ -163,7 +162,7 @@ def import_rows(
         document_column=document_column,
         report=report,
     )
-    _tell(report)
+    say(report.lines())
     _show(made.path)
 
 
@@ -196,11 +195,6 @@ def _show(path: Path) -> None:
     from data.store import ConceptStore
 
     sys.stdout.write(describe_store(ConceptStore.open(path)) + "\n")
-
-
-def _tell(report: ReadReport) -> None:
-    for line in report.lines():
-        sys.stderr.write(f"{line}\n")
 
 
 STORE_TOOLS: dict[str, Any] = {

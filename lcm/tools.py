@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from lcm.console import say
 from lcm.store_tools import STORE_TOOLS
 
 
@@ -247,12 +248,6 @@ def test() -> None:
 
 def predict() -> None:
     """Write the concept that a checkpoint puts behind each window of the test documents."""
-
-
-def say(lines: list[str]) -> None:
-    """Tell the user on stderr."""
-    for line in lines:
-        sys.stderr.write(f"{line}\n")
 
 
 TOOLS: dict[str, Any] = {

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from data.at_least_one import at_least_one
 from data.document import Block, Document
 from data.formats.records import WANTED
 from data.formats.streams import is_saved, read_saved
@@ -27,12 +28,9 @@ def read_path(path: Path, report: ReadReport) -> Iterator[Document]:
     if not path.is_dir():
         yield from _read_file(path, path.name, report)
         return
-    found = False
-    for document in read_saved(path, path.name, report) if is_saved(path) else _read_folder(path, report):
-        found = True
-        yield document
-    if not found:
-        raise ValueError(f"the folder {path} holds no readable text; a file may be {', '.join(ENDINGS)}")
+    documents = read_saved(path, path.name, report) if is_saved(path) else _read_folder(path, report)
+    error = f"the folder {path} holds no readable text; a file may be {', '.join(ENDINGS)}"
+    yield from at_least_one(documents, error)
 
 
 def has_reader(name: str) -> bool:
@@ -89,12 +87,7 @@ def _read_file(path: Path, name: str, report: ReadReport) -> Iterator[Document]:
         raise ValueError(f"{path} is no regular file")
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty")
-    found = False
-    for document in reader(path, name, report):
-        found = True
-        yield document
-    if not found:
-        raise ValueError(f"{path} holds no {WANTED if ending in _RECORDS else 'text'}")
+    yield from at_least_one(reader(path, name, report), f"{path} holds no {WANTED if ending in _RECORDS else 'text'}")
 
 
 def _ending(name: str) -> str:

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+from data.at_least_one import at_least_one
 from data.document import Document
 from data.formats.records import FIELDS, WANTED, read_records
 from data.formats.tables import json_line_records, json_records, parquet_records
@@ -41,23 +42,22 @@ def read_data_set(source: str, report: ReadReport) -> Iterator[Document]:
         FileNotFoundError: no such data set, or no network and no copy in the cache.
         ValueError: it cannot be read, or holds no text.
     """
+    yield from at_least_one(_read_from_hub(source, report), f'the data set "{source}" holds no {WANTED}')
+
+
+def _read_from_hub(source: str, report: ReadReport) -> Iterator[Document]:
     from datasets import load_dataset_builder
     from datasets.exceptions import DatasetsError
     from huggingface_hub.utils import httpx  # whichever it is that the hub's client uses
 
     name, _, configuration = source.partition(":")
     opened = _find(name)
-    found = False
     try:
         builder = load_dataset_builder(opened, configuration or None)
-        for document in read_records(_rows_of_files(builder, name, report), name, report):
-            found = True
-            yield document
+        yield from read_records(_rows_of_files(builder, name, report), name, report)
     except (DatasetsError, httpx.HTTPError, ValueError, OSError, RuntimeError) as error:
         copy = "" if opened == name else f" (the hub cannot be reached, and this is the copy in {opened})"
         raise ValueError(f'the data set "{source}" cannot be read: {first_lines(error)}{copy}') from error
-    if not found:
-        raise ValueError(f'the data set "{source}" holds no {WANTED}')
 
 
 def is_saved(path: Path) -> bool:

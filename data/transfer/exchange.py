@@ -1,7 +1,6 @@
 """Stores to the formats that others read, Parquet and data sets of `datasets`, and back."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from data.durable import hidden, lock, publish, read_json, sweep_hidden, told_when_full, write_json
+from data.catalog import TEXTS
+from data.durable import hidden, lock, publish, read_json, sweep_hidden, sync_folder, told_when_full, write_json
 from data.report import ReadReport
 from data.split import SPLITS
 from data.store import ConceptStore
@@ -72,7 +72,7 @@ def export_store(
             _WRITERS[format](store, work, advance)
         work.replace(out)
         (out / ".lock").unlink()
-        _sync(out.parent)
+        sync_folder(out.parent)
 
 
 def import_store(
@@ -139,15 +139,6 @@ def import_store(
     return write_store(
         documents, out, making, verb="importing", total=total, shard_bytes=shard_bytes, progress=progress
     )
-
-
-def _sync(folder: Path) -> None:
-    """Brings the names in a folder to the disk."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _is_there(out: Path, mark: dict[str, Any]) -> bool:
@@ -288,7 +279,7 @@ class _ShardTable:
             "level": pa.array(found.levels),
             "role": found.roles,
         }
-        for name in ("title", "source", "licence", "language", "key"):
+        for name in TEXTS:
             described = catalog.column(name).slice(self._first, len(self._lengths)).combine_chunks()
             columns[name] = described.take(pa.array(numbers - self._first))
         columns["split"] = pa.array(SPLITS).take(pa.array(catalog.splits[numbers]))

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data.durable import lock, told_when_full
-from data.manifest import MANIFEST, finish_store, is_finished, refuse_other_content
-from data.shards import Shard, is_committed, read_sidecar, sweep_shards, write_shard
+from data.manifest import MANIFEST, finish_store, opened_for_writing
+from data.shards import Shard, is_committed, read_sidecar, write_shard
 from data.store import ConceptStore
 from data.transfer.taken import Taken
 
@@ -96,11 +95,8 @@ def write_store(
     stream = iter(documents)
     first = next(stream, None)  # what cannot be read at all is told before anything is written
     assert first is not None
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; a store is a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    with lock(out), told_when_full(out):
-        _refuse_other_store(out, making, making.inputs(0, shard_bytes))
+    with opened_for_writing(out, making.encoder, making.encoder_name):
+        _refuse_other_store(out, making.inputs(0, shard_bytes))
         num_shards = num_documents = 0
         with show_bar(verb, total, visible=progress) as advance:
             for group in _group(chain([first], stream), shard_bytes // (2 * making.dim + _TEXT_BYTES)):
@@ -110,11 +106,8 @@ def write_store(
                     write_shard(out, _gather(group, num_shards, num_documents, making), making.encoder, inputs)
                 num_shards, num_documents = num_shards + 1, num_documents + len(group)
                 advance(sum(document.num_rows for document in group))
-        if not is_finished(out, num_shards):
-            (out / MANIFEST).unlink(missing_ok=True)
-            sweep_shards(out, num_shards)
-            settings = making.settings | ({"keep_splits": True} if making.keep_splits else {})
-            finish_store(out, num_shards, making.encoder_name, settings)
+        settings = making.settings | ({"keep_splits": True} if making.keep_splits else {})
+        finish_store(out, num_shards, making.encoder_name, settings)
     return ConceptStore.open(out)
 
 
@@ -175,9 +168,8 @@ def _describe(document: Taken, keep_split: bool) -> dict[str, str | int]:
     return described | {"num_sentences": document.num_rows}
 
 
-def _refuse_other_store(out: Path, making: Making, inputs: str) -> None:
+def _refuse_other_store(out: Path, inputs: str) -> None:
     """Refuses to write over anything but what the same command wrote or began."""
-    refuse_other_content(out, making.encoder, making.encoder_name)
     sidecar = read_sidecar(out, 0)
     if (sidecar or {}).get("inputs") != inputs and (sidecar is not None or (out / MANIFEST).exists()):
         raise ValueError(f"{out} holds another store, or the beginning of one; choose another folder or delete it")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from data.at_least_one import at_least_one
 from data.durable import lock
 from data.report import ReadReport
 from data.split import SPLITS
@@ -134,7 +135,7 @@ def filter_store(
     kept = keep(documents_of(store), conditions, report)
     if roles_out or levels_out:
         kept = drop_rows(kept, roles_out, levels_out, report)
-    kept = _refuse_nothing(keep(kept, bounds, report), store)
+    kept = at_least_one(keep(kept, bounds, report), f"nothing is left: no document of {store.path} fits all conditions")
     return write_store(kept, Path(out), making, verb="filtering", shard_bytes=shard_bytes, progress=progress)
 
 
@@ -220,15 +221,6 @@ def _find_originals(stores: Sequence[ConceptStore]) -> tuple[np.ndarray, np.ndar
     originals = np.concatenate([[True], codes[1:] > np.maximum.accumulate(codes)[:-1]])
     splits = np.concatenate([store.documents.splits for store in stores])
     return originals, splits[originals][codes]
-
-
-def _refuse_nothing(documents: Iterator[Taken], store: ConceptStore) -> Iterator[Taken]:
-    """Yields the documents, and raises ValueError where there are none."""
-    first = next(documents, None)
-    if first is None:
-        raise ValueError(f"nothing is left: no document of {store.path} fits all conditions")
-    yield first
-    yield from documents
 
 
 def _parts_by_split(store: ConceptStore, report: ReadReport | None) -> dict[str, np.ndarray]:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from data.catalog import CATALOG
+from data.catalog import CATALOG, TEXTS
 from data.durable import hash_file
 from data.manifest import read_manifest
 from data.shards import open_shard, shard_path, view_concepts
@@ -125,7 +124,7 @@ def keeps_splits(store: ConceptStore) -> bool:
 
 def bound_shards(store: ConceptStore) -> Iterator[tuple[int, int]]:
     """Yields for each shard the number of its first document, and of the first one behind it."""
-    return pairwise(np.searchsorted(store.documents.shards, np.arange(len(store.manifest["shards"]) + 1)).tolist())
+    return store.documents.bound_shards(len(store.manifest["shards"]))
 
 
 def documents_of(store: ConceptStore) -> Iterator[Taken]:
@@ -133,9 +132,8 @@ def documents_of(store: ConceptStore) -> Iterator[Taken]:
     catalog = store.documents
     for index, (first, stop) in enumerate(bound_shards(store)):
         shard = StoreShard(store, index)
-        names = ("title", "source", "licence", "language", "key")
-        columns = (catalog.column(name).slice(first, stop - first).to_pylist() for name in names)
+        columns = (catalog.column(name).slice(first, stop - first).to_pylist() for name in TEXTS)
         for number, *values in zip(range(first, stop), *columns, strict=True):
-            described = dict(zip(names, values, strict=True)) | {"split": SPLITS[catalog.splits[number]]}
+            described = dict(zip(TEXTS, values, strict=True)) | {"split": SPLITS[catalog.splits[number]]}
             row = int(catalog.rows[number])
             yield Taken(number, described, [(shard, np.arange(row, row + int(catalog.lengths[number])))])

@@ -141,13 +141,14 @@ def _sidecar_documents(store: ConceptStore) -> list[dict[str, Any]]:
 
 def _rewrite_splits(store: ConceptStore, documents: list[dict[str, Any]]) -> None:
     from data.durable import write_json
-    from data.manifest import finish_store
+    from data.manifest import MANIFEST, finish_store
     from data.shards import read_sidecar
 
     sidecar = read_sidecar(store.path, 0)
     assert sidecar is not None
     write_json(store.path / "00000.json", sidecar | {"documents": documents})
     settings = {name: store.manifest[name] for name in ("splitter", "max_chars", "keep_splits")}
+    (store.path / MANIFEST).unlink()  # else the store is finished
     finish_store(store.path, 1, store.encoder_name, settings)
 
 
