@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from typing import Protocol
+from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -35,10 +36,12 @@ def load_encoder(name: str = "minilm") -> SentenceEncoder:
 
     Args:
         name: "minilm" (all-MiniLM-L6-v2 out of an installed package, D = 384, offline), "hashing" or "hashing:16" (no
-            model, for tests and smoke runs; the number is D), or any sentence-transformers name or local folder.
+            model, for tests and smoke runs; the number is D), or any sentence-transformers name or local folder. Behind
+            these, "?" begins what the model is to be given: "intfloat/e5-small-v2?prompt=query: " puts that text before
+            each sentence, "MODEL?truncate_dim=256" keeps the first 256 dimensions, "&" stands between the two.
 
     Raises:
-        ValueError: "hashing:" is followed by something that is not a width.
+        ValueError: "hashing:" is followed by something that is not a width, or "?" by something else than the above.
         FileNotFoundError: no such model, here or on the hub.
     """
     kind, _, dim = name.partition(":")
@@ -50,4 +53,21 @@ def load_encoder(name: str = "minilm") -> SentenceEncoder:
         return HashingEncoder(int(dim)) if dim else HashingEncoder()
     from encoders.sentence_transformer import SentenceTransformerEncoder
 
-    return SentenceTransformerEncoder(name)
+    model, _, text = name.partition("?")
+    prompt, truncate_dim = _read_options(name, text) if text else (None, None)
+    return SentenceTransformerEncoder(model, prompt=prompt, truncate_dim=truncate_dim)
+
+
+def _read_options(name: str, text: str) -> tuple[str | None, int | None]:
+    """Returns prompt and truncate_dim as they stand behind the "?" of a name."""
+    try:
+        options = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
+        dim = options.pop("truncate_dim", None)
+        prompt = options.pop("prompt", None)
+        if options:
+            raise ValueError
+        return prompt, None if dim is None else int(dim)
+    except ValueError:
+        raise ValueError(
+            f'encoder "{name}": behind "?" may stand prompt=TEXT and truncate_dim=NUMBER, with "&" between them'
+        ) from None

@@ -1,8 +1,10 @@
 import hashlib
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode
 
 import numpy as np
 
@@ -13,24 +15,31 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+    from encoders.packed.engine import PackedEngine
+
 BUNDLED = "minilm"
 _NOT_THE_MODEL = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf", "*.md")
 
 
 class SentenceTransformerEncoder:
-    """Sentences to concepts by a sentence-transformers model, in its own pooling and normalisation.
+    """Sentences to concepts by a sentence-transformers model: its vectors, without its padding.
 
-    Sentences longer than the model's limit (256 tokens for "minilm") are cut there by the model. It is loaded when it
-    is first used: name and fingerprint are there at once.
+    The model is loaded when it is first used: name and fingerprint are there at once. Sentences longer than its limit
+    (256 tokens for "minilm") are cut there. An architecture that `encoders.packed` does not know runs as
+    sentence-transformers runs it, several times slower, and a warning says so.
 
     Args:
         name_or_path: "minilm" (all-MiniLM-L6-v2 from an installed package, offline), a sentence-transformers name on
             the hub, or a local folder.
-        batch_size: sentences a forward pass; they are sorted by length first, so little is padding.
         dtype: of the matrix products. "auto" is bfloat16 on CUDA and on CPUs that multiply it natively, float32
-            elsewhere; bfloat16 has 1.75 times the speed and stays above .9999 cosine with float32. The result is
-            float32 always.
+            elsewhere; bfloat16 is faster and stays above .9995 cosine with float32. The result is float32 always.
         device: where the model runs; None takes the GPU if there is one.
+        prompt: text before each sentence, as some models want it ("query: "); None is the model's own default.
+        truncate_dim: keep only this many of the first dimensions, for models that were trained for it (Matryoshka);
+            None is the model's own default.
+
+    Attributes:
+        num_cut: how many sentences were longer than the model's limit so far.
 
     Raises:
         FileNotFoundError: no such model, here or on the hub.
@@ -41,20 +50,24 @@ class SentenceTransformerEncoder:
         self,
         name_or_path: str = BUNDLED,
         *,
-        batch_size: int = 32,  # 16 to 64 were equal on a core of AVX512, 128 slower by 15 %
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         device: str | None = None,
+        prompt: str | None = None,
+        truncate_dim: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if truncate_dim is not None and truncate_dim < 1:
+            raise ValueError(f"truncate_dim must be at least 1, got {truncate_dim}")
         self._folder = find_model(name_or_path)
         if not any((self._folder / file).is_file() for file in ("modules.json", "config.json")):
             raise ValueError(f'encoder "{name_or_path}": {self._folder} holds no modules.json and no config.json')
         self._dtype = dtype
         self._device = device
-        self.name = name_or_path
-        self.batch_size = batch_size
-        self.fingerprint = fingerprint_model(self._folder)
+        self._options = {"prompt": prompt, "truncate_dim": truncate_dim}
+        self._model_name = name_or_path
+        chosen = {key: value for key, value in self._options.items() if value is not None}
+        self.name = name_or_path + (f"?{urlencode(chosen, quote_via=quote)}" if chosen else "")
+        self.num_cut = 0
+        self.fingerprint = self._identify()
 
     @cached_property
     def dim(self) -> int:
@@ -66,33 +79,78 @@ class SentenceTransformerEncoder:
 
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
         """Returns the concepts of the sentences, in order, float32 (N, D); odd characters are cleaned, not refused."""
-        import torch
-
         cleaned = clean_sentences(sentences)
         if not cleaned:
             return np.zeros((0, self.dim), dtype=np.float32)
-        device = self._model.device
-        is_bfloat16 = self._dtype == "bfloat16" or (self._dtype == "auto" and _multiplies_bfloat16(device))
-        # Autocast keeps weights, norms and pooling in float32: a third of the error of a bfloat16 model, at its speed.
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
-            concepts = self._model.encode(cleaned, batch_size=self.batch_size, show_progress_bar=False)
-        return np.asarray(concepts, dtype=np.float32)
+        if self._engine is None:
+            return self._encode_padded(cleaned)
+        concepts = self._engine.encode(cleaned)
+        if self._engine.num_cut and not self.num_cut:
+            limit = self._model.max_seq_length
+            warnings.warn(
+                f"sentences with more than {limit} tokens were cut there by the encoder: {self._engine.num_cut} so far; "
+                "its num_cut counts on",
+                stacklevel=2,
+            )
+        self.num_cut = self._engine.num_cut
+        return concepts
 
     def __getstate__(self) -> dict[str, Any]:
         """Crosses to another process without the weights, which are loaded there."""
-        kept = {name: value for name, value in self.__dict__.items() if name != "_model"}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_engine")}
         return kept | {"_folder": self._folder.resolve()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Finds the model where it is now; on another machine the name may stand for another one: see fingerprint."""
         self.__dict__.update(state)
         if not self._folder.is_dir():
-            self._folder = find_model(self.name)
-        self.fingerprint = fingerprint_model(self._folder)
+            self._folder = find_model(self._model_name)
+        self.fingerprint = self._identify()
+
+    def _identify(self) -> str:
+        """Returns the fingerprint of the model, and of what is not its own default."""
+        fingerprint = fingerprint_model(self._folder)
+        if self._options["prompt"] is not None:
+            fingerprint += f"-prompt-{hashlib.sha256(str(self._options['prompt']).encode()).hexdigest()[:8]}"
+        if self._options["truncate_dim"] is not None:
+            fingerprint += f"-dim-{self._options['truncate_dim']}"
+        return fingerprint
 
     @cached_property
     def _model(self) -> "SentenceTransformer":
-        return _load(self._folder, self.name, self._device)
+        model = _load(self._folder, self.name, self._device)
+        prompt, truncate_dim = self._options["prompt"], self._options["truncate_dim"]
+        if isinstance(prompt, str):
+            model.prompts["chosen"] = prompt
+            model.default_prompt_name = "chosen"
+        if isinstance(truncate_dim, int):
+            dim = model.get_embedding_dimension()
+            if dim is not None and truncate_dim > dim:
+                raise ValueError(f'encoder "{self.name}": truncate_dim is {truncate_dim}, the model is {dim} wide')
+            model.truncate_dim = truncate_dim
+        return model
+
+    @cached_property
+    def _engine(self) -> "PackedEngine | None":
+        """What encodes without padding; None where this model's architecture is not known."""
+        from encoders.packed.families import make_engine
+
+        try:
+            return make_engine(self._model, torch_dtype(self._dtype, self._model.device))
+        except NotImplementedError as reason:
+            warnings.warn(
+                f'encoder "{self.name}" runs as sentence-transformers runs it, padded and slower: {reason}',
+                stacklevel=3,
+            )
+            return None
+
+    def _encode_padded(self, sentences: list[str]) -> np.ndarray:
+        import torch
+
+        device = self._model.device
+        dtype = torch_dtype(self._dtype, device)
+        with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
+            return np.asarray(self._model.encode(sentences, show_progress_bar=False), dtype=np.float32)
 
 
 def find_model(name_or_path: str) -> Path:
@@ -152,10 +210,13 @@ def _load(folder: Path, name: str, device: str | None) -> "SentenceTransformer":
             logging.enable_progress_bar()
 
 
-def _multiplies_bfloat16(device: "torch.device") -> bool:
+def torch_dtype(name: Literal["auto", "float32", "bfloat16"], device: "torch.device") -> "torch.dtype":
+    """Returns the dtype of that name; "auto" is bfloat16 where the device multiplies it natively, float32 elsewhere."""
     import torch
 
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type != "cpu":
-        return device.type == "cuda"
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     supported = torch.cpu.get_capabilities()
-    return bool(supported.get("avx512_bf16") or supported.get("amx_bf16"))
+    return torch.bfloat16 if supported.get("avx512_bf16") or supported.get("amx_bf16") else torch.float32

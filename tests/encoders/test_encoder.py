@@ -18,7 +18,7 @@ from encoders.text import clean_text
 
 @pytest.fixture(scope="module")
 def minilm() -> SentenceTransformerEncoder:
-    return SentenceTransformerEncoder("minilm", dtype="float32", batch_size=4)
+    return SentenceTransformerEncoder("minilm", dtype="float32")
 
 
 SENTENCES = [
@@ -74,7 +74,7 @@ def test_it_crosses_to_another_process_without_its_weights(minilm: SentenceTrans
     sent = pickle.dumps(minilm)
     assert len(sent) < 10_000
     again = pickle.loads(sent)
-    assert again.fingerprint == minilm.fingerprint and again.batch_size == 4
+    assert again.fingerprint == minilm.fingerprint
     np.testing.assert_array_equal(again.encode(SENTENCES), concepts)
 
 
@@ -88,8 +88,25 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         load_encoder("a/b/c")
     with pytest.raises(ValueError, match=r'"hashing:wide".* not a width'):
         load_encoder("hashing:wide")
-    with pytest.raises(ValueError, match="batch_size"):
-        SentenceTransformerEncoder(batch_size=0)
+    with pytest.raises(ValueError, match="truncate_dim must be at least 1"):
+        SentenceTransformerEncoder(truncate_dim=0)
+    for options in ("dim=3", "truncate_dim=three", "prompt", "prompt=a&b"):
+        with pytest.raises(ValueError, match=r'behind "\?" may stand prompt=TEXT'):
+            load_encoder(f"minilm?{options}")
+    with pytest.raises(ValueError, match="truncate_dim is 400, the model is 384 wide"):
+        _ = load_encoder("minilm?truncate_dim=400").dim
+
+
+def test_prompt_and_width_are_part_of_the_name_and_of_the_space(minilm: SentenceTransformerEncoder) -> None:
+    encoder = SentenceTransformerEncoder("minilm", dtype="float32", prompt="query: a & b = ", truncate_dim=20)
+    concepts = encoder.encode(SENTENCES)
+    assert concepts.shape == (len(SENTENCES), encoder.dim) == (len(SENTENCES), 20)
+    plain = minilm.encode([f"query: a & b = {sentence}" for sentence in SENTENCES])
+    np.testing.assert_allclose(concepts, plain[:, :20], atol=1e-6)
+    again = load_encoder(encoder.name)
+    assert again.name == encoder.name and again.fingerprint == encoder.fingerprint != minilm.fingerprint
+    fingerprints = {load_encoder(f"minilm{options}").fingerprint for options in ("", "?prompt=a", "?truncate_dim=9")}
+    assert len(fingerprints) == 3
 
 
 def test_an_unreachable_hub_fails_at_once(tmp_path: Path) -> None:
