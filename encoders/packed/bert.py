@@ -82,15 +82,14 @@ class PackedBert:
         dim = weights.word.shape[1]
         head_dim = dim // weights.num_heads
         self._shape = AttentionShape(weights.num_heads, weights.num_heads, head_dim, head_dim**-0.5)
-        self._word = ops.tensor(weights.word)
-        self._position = ops.tensor(weights.position)
         self._bias = None if weights.bias is None else ops.tensor(weights.bias)
         self._ops = ops
 
         def add_norm(norm: NormWeights) -> Callable[[Tensor, Tensor], Tensor]:
             return ops.add_norm(norm.weight, norm.bias, weights.eps)
 
-        self._embedding_norm = add_norm(weights.embedding_norm)
+        norm = weights.embedding_norm
+        self._embed = ops.embed(weights.word, weights.position, norm.weight, norm.bias, weights.eps)
         self._layers = [
             (
                 ops.linear(layer.qkv.weight, layer.qkv.bias),
@@ -105,7 +104,7 @@ class PackedBert:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Returns the last hidden states (L, H)."""
-        x = self._embedding_norm(self._word[batch.ids], self._position[batch.positions])
+        x = self._embed(batch)
         for qkv, out, attention_norm, up, down, output_norm in self._layers:
             x = attention_norm(out(self._ops.attend(qkv(x), batch, self._shape, self._bias)), x)
             x = output_norm(down(up(x)), x)

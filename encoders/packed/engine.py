@@ -1,5 +1,5 @@
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from encoders.packed.native import NativeEncoder
 from encoders.packed.ops import Batch, Ops
 from encoders.packed.pack import Pack, pack_tokens
 from encoders.packed.pooling import Pooling
@@ -57,17 +58,13 @@ class PackedForward:
     """Tokens to concepts, a pack of sentences at a time; what does not fit into memory is halved, and all after it.
 
     Args:
-        encoder: a pack to the hidden states of its tokens, (L, H).
-        pooling: hidden states to concepts.
-        ops: how both are done.
+        embed: packs to the concepts (n, D) of each, in order.
         dim: width D of a concept.
         budget: tokens a pack.
     """
 
-    def __init__(
-        self, encoder: Callable[[Batch], Tensor], pooling: Pooling, ops: Ops, *, dim: int, budget: int
-    ) -> None:
-        self._encoder, self._pooling, self._ops, self._dim = encoder, pooling, ops, dim
+    def __init__(self, embed: Callable[[Iterable[Pack]], Iterator[np.ndarray]], *, dim: int, budget: int) -> None:
+        self._embed, self._dim = embed, dim
         self.budget = budget
 
     def __call__(self, tokens: Tokens) -> np.ndarray:
@@ -80,16 +77,50 @@ class PackedForward:
         todo = deque(pack_tokens(tokens.ids, tokens.lengths, self.budget))
         while todo:
             try:
-                concepts[todo[0].rows] = self._embed(todo[0])
-                todo.popleft()
+                for found in self._embed(tuple(todo)):
+                    concepts[todo.popleft().rows] = found
             except torch.OutOfMemoryError:
-                if len(todo[0].rows) == 1:
+                if all(len(pack.rows) == 1 for pack in todo):
                     raise
-                self.budget = max(1, len(todo[0].ids) // 2)
+                self.budget = max(1, min(self.budget, max(len(pack.ids) for pack in todo)) // 2)
                 todo = deque(chain.from_iterable(pack.split(self.budget) for pack in todo))
         return concepts
 
+
+class OneByOne:
+    """Packs to their concepts, one after the other, on any device.
+
+    Args:
+        encoder: a pack to the hidden states of its tokens, (L, H).
+        pooling: hidden states to concepts.
+        ops: how both are done.
+    """
+
+    def __init__(self, encoder: Callable[[Batch], Tensor], pooling: Pooling, ops: Ops) -> None:
+        self._encoder, self._pooling, self._ops = encoder, pooling, ops
+
+    def __call__(self, packs: Iterable[Pack]) -> Iterator[np.ndarray]:
+        """Yields the concepts (n, D) of each pack."""
+        for pack in packs:
+            with torch.inference_mode():
+                batch = Batch.of(pack, self._ops.device)
+                concepts = self._pooling(self._encoder(batch), batch, self._ops)
+            yield concepts.cpu().numpy()
+
+
+class NativeForward:
+    """Tokens to concepts by the compiled kernel, which packs by itself.
+
+    Args:
+        encoder: tokens to pooled vectors.
+        pooling: what comes behind these.
+    """
+
+    def __init__(self, encoder: NativeEncoder, pooling: Pooling) -> None:
+        self._encoder, self._pooling = encoder, pooling
+
     @torch.inference_mode()
-    def _embed(self, pack: Pack) -> np.ndarray:
-        batch = Batch.of(pack, self._ops.device)
-        return self._pooling(self._encoder(batch), batch, self._ops).cpu().numpy()
+    def __call__(self, tokens: Tokens) -> np.ndarray:
+        """Returns the concepts, float32 (N, D), in the order of the sentences."""
+        pooled = self._encoder.encode(tokens.ids, tokens.lengths)
+        return self._pooling.finish(torch.from_numpy(pooled)).numpy()

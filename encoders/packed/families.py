@@ -1,6 +1,9 @@
 """Which models run without padding, and how each is read."""
 
+import os
+import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,14 +11,18 @@ from torch import Tensor
 
 from encoders.packed.bert import BertWeights, PackedBert
 from encoders.packed.bert_readers import read_bert, read_distilbert, read_mpnet, read_roberta
-from encoders.packed.engine import PackedEngine, PackedForward
-from encoders.packed.ops import Batch, Ops, TorchOps
-from encoders.packed.pooling import read_pooling
+from encoders.packed.engine import NativeForward, OneByOne, PackedEngine, PackedForward
+from encoders.packed.native import NativeEncoder, supports
+from encoders.packed.native_library import NativeUnavailableError
+from encoders.packed.ops import Batch, TorchOps
+from encoders.packed.pooling import Pooling, read_pooling
 from encoders.packed.pre_norm import PackedPreNorm, PreNormWeights, read_modern_bert, read_qwen
 from encoders.packed.tokens import Tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from encoders.packed.triton_ops import TritonOps
 
 _POST_NORM: dict[str, Callable[[Any], BertWeights]] = {
     "BertModel": read_bert,
@@ -31,36 +38,74 @@ _PRE_NORM: dict[str, Callable[[Any], PreNormWeights]] = {
     "Qwen2Model": read_qwen,
     "Qwen3Model": read_qwen,
 }
+_GPU_BUDGET = 16384  # tokens a pack: enough for every multiprocessor, and activations of MiniLM partly stay in its L2
 _CPU_BUDGET = 4096  # tokens a pack: activations of MiniLM stay near the cache
 
 
-def make_engine(model: "SentenceTransformer", dtype: torch.dtype) -> PackedEngine:
+def make_engine(model: "SentenceTransformer", dtype: torch.dtype, *, native: bool = True) -> PackedEngine:
     """Returns what encodes as a sentence-transformers model does, without padding.
 
     Args:
         model: on its device.
         dtype: of the matrix products.
+        native: take the compiled kernel where it can be had and knows the model.
 
     Raises:
         NotImplementedError: its architecture, its pooling or its tokenizer is not known here; the message says which,
             as the end of a sentence.
     """
-    ops = TorchOps(model.device, dtype)
-    pooling = read_pooling(model, ops.device)
     transformer: Any = model[0]
-    prompt = model.prompts[model.default_prompt_name] if model.default_prompt_name else ""
-    tokenizer = Tokenizer(transformer.tokenizer, transformer.max_seq_length, prompt=prompt)
     dim = model.get_embedding_dimension()
     if dim is None:
         raise NotImplementedError("it does not say how wide its embeddings are")
-    forward = PackedForward(_read_encoder(transformer.auto_model, ops), pooling, ops, dim=dim, budget=_CPU_BUDGET)
-    return PackedEngine(tokenizer, forward)
-
-
-def _read_encoder(model: Any, ops: Ops) -> Callable[[Batch], Tensor]:
-    family = type(model).__name__
+    prompt = model.prompts[model.default_prompt_name] if model.default_prompt_name else ""
+    tokenizer = Tokenizer(transformer.tokenizer, transformer.max_seq_length, prompt=prompt)
+    pooling = read_pooling(model, model.device)
+    network: Any = transformer.auto_model
+    family = type(network).__name__
+    ops = _choose_ops(model.device, dtype)
+    encoder: Callable[[Batch], Tensor]
     if family in _POST_NORM:
-        return PackedBert(_POST_NORM[family](model), ops)
-    if family in _PRE_NORM:
-        return PackedPreNorm(_PRE_NORM[family](model), ops)
-    raise NotImplementedError(f"its transformer is a {family}")
+        weights = _POST_NORM[family](network)
+        if native and (compiled := _try_native(weights, pooling, ops)):
+            return PackedEngine(tokenizer, compiled)
+        encoder = PackedBert(weights, ops)
+    elif family in _PRE_NORM:
+        encoder = PackedPreNorm(_PRE_NORM[family](network), ops)
+    else:
+        raise NotImplementedError(f"its transformer is a {family}")
+    budget = _GPU_BUDGET if model.device.type == "cuda" else _CPU_BUDGET
+    if isinstance(ops, TorchOps):
+        return PackedEngine(tokenizer, PackedForward(OneByOne(encoder, pooling, ops), dim=dim, budget=budget))
+    from encoders.packed.cuda_graphs import GraphedEncoder
+
+    graphed = GraphedEncoder(
+        lambda batch: pooling(encoder(batch), batch, ops),
+        budget=budget,
+        longest_block=ops.longest_block,
+        device=ops.device,
+    )
+    return PackedEngine(tokenizer, PackedForward(graphed.encode, dim=dim, budget=budget))
+
+
+def _choose_ops(device: torch.device, dtype: torch.dtype) -> "TorchOps | TritonOps":
+    if device.type != "cuda" or find_spec("triton") is None:
+        return TorchOps(device, dtype)
+    from encoders.packed.triton_ops import TritonOps
+
+    return TritonOps(device, dtype)
+
+
+def _try_native(weights: BertWeights, pooling: Pooling, ops: "TorchOps | TritonOps") -> NativeForward | None:
+    """Returns the compiled kernel; None where the model is not for it, and where the machine is not, with a warning."""
+    if ops.device.type != "cpu" or ops.dtype != torch.bfloat16 or not supports(weights, pooling.mode):
+        return None
+    try:
+        encoder = NativeEncoder(
+            weights, pooling=pooling.mode, normalize=pooling.normalize, num_threads=torch.get_num_threads()
+        )
+    except NativeUnavailableError as reason:
+        if os.environ.get("LCM_NATIVE") != "0":
+            warnings.warn(f"encoding runs in PyTorch, slower than the compiled kernel would: {reason}", stacklevel=6)
+        return None
+    return NativeForward(encoder, pooling)

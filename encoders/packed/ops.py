@@ -73,6 +73,12 @@ class Ops(Protocol):
         """Returns a weight on the device and in the dtype of the operations."""
         ...
 
+    def embed(
+        self, word: Tensor, position: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+    ) -> Callable[[Batch], Tensor]:
+        """Returns a function of a batch: layer normalisation of its word and position embeddings' sum, (L, H)."""
+        ...
+
     def linear(self, weight: Tensor, bias: Tensor | None, activation: Activation | None = None) -> Linear:
         """Returns a function (L, in) -> (L, out); the weight is (out, in)."""
         ...
@@ -122,6 +128,14 @@ class TorchOps:
     def tensor(self, weight: Tensor) -> Tensor:
         """Returns a weight on the device and in the dtype of the operations."""
         return weight.detach().to(self.device, self.dtype).contiguous()
+
+    def embed(
+        self, word: Tensor, position: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+    ) -> Callable[[Batch], Tensor]:
+        """Returns a function of a batch: layer normalisation of its word and position embeddings' sum, (L, H)."""
+        words, places = self.tensor(word), self.tensor(position)
+        add_norm = self.add_norm(weight, bias, eps)
+        return lambda batch: add_norm(words[batch.ids], places[batch.positions])
 
     def linear(self, weight: Tensor, bias: Tensor | None, activation: Activation | None = None) -> Linear:
         """Returns a function (L, in) -> (L, out); the weight is (out, in)."""

@@ -1,5 +1,5 @@
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from encoders.packed.ops import Batch, Ops
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_MODES = ("mean", "cls", "lasttoken")
+PoolingMode = Literal["mean", "cls", "lasttoken"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Pooling:
         truncate_dim: keep this many of the first dimensions, at the very end; None keeps all.
     """
 
-    mode: str
+    mode: PoolingMode
     normalize: bool
     rest: tuple[nn.Module, ...]
     truncate_dim: int | None = None
@@ -55,7 +55,7 @@ def read_pooling(model: "SentenceTransformer", device: torch.device) -> Pooling:
     transformer, pooling, *rest = [*model, None, None][: max(len(model), 2)]
     if type(transformer) is not modules.Transformer or type(pooling) is not modules.Pooling:
         raise NotImplementedError("it is not a transformer with a pooling behind it")
-    if pooling.pooling_mode not in _MODES:
+    if pooling.pooling_mode not in get_args(PoolingMode):
         raise NotImplementedError(f"its pooling is {pooling.pooling_mode!r}")
     if not pooling.include_prompt and model.default_prompt_name is not None:
         raise NotImplementedError("its pooling leaves out the tokens of the prompt")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from encoders.packed import engine as engine_module
-from encoders.packed.engine import PackedEngine, PackedForward
+from encoders.packed.engine import OneByOne, PackedEngine, PackedForward
 from encoders.packed.ops import Batch, TorchOps
 from encoders.packed.pooling import Pooling
 from encoders.packed.tokens import Tokens
@@ -38,7 +38,7 @@ class Room:
 
 
 def forward(room: Room, budget: int) -> PackedForward:
-    return PackedForward(room, Pooling("mean", False, ()), OPS, dim=2, budget=budget)
+    return PackedForward(OneByOne(room, Pooling("mean", False, ()), OPS), dim=2, budget=budget)
 
 
 def test_out_of_memory_halves_the_budget_and_loses_nothing() -> None:
