@@ -88,8 +88,8 @@ class SentenceTransformerEncoder:
         if self._engine.num_cut and not self.num_cut:
             limit = self._model.max_seq_length
             warnings.warn(
-                f"sentences with more than {limit} tokens were cut there by the encoder: {self._engine.num_cut} so far; "
-                "its num_cut counts on",
+                f"sentences with more than {limit} tokens were cut there by the encoder: {self._engine.num_cut} so "
+                "far; its num_cut counts on",
                 stacklevel=2,
             )
         self.num_cut = self._engine.num_cut

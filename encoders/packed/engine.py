@@ -13,8 +13,6 @@ from encoders.packed.pack import Pack, pack_tokens
 from encoders.packed.pooling import Pooling
 from encoders.packed.tokens import Tokens
 
-_WINDOW = 4096  # sentences that are tokenised, sorted and packed together
-
 
 class PackedEngine:
     """Sentences to concepts: tokens of the next sentences are made in a thread while the model has these.
@@ -22,14 +20,17 @@ class PackedEngine:
     Args:
         tokenize: sentences to tokens.
         embed: tokens of N sentences to concepts, float32 (N, D).
+        window: sentences that are tokenised, sorted and packed together.
 
     Attributes:
         num_cut: how many sentences had more tokens than the model takes, and were cut.
     """
 
-    def __init__(self, tokenize: Callable[[Sequence[str]], Tokens], embed: Callable[[Tokens], np.ndarray]) -> None:
-        self._tokenize = tokenize
-        self._embed = embed
+    def __init__(
+        self, tokenize: Callable[[Sequence[str]], Tokens], embed: Callable[[Tokens], np.ndarray], *, window: int
+    ) -> None:
+        self._tokenize, self._embed = tokenize, embed
+        self.window = window
         self.num_cut = 0
 
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
@@ -42,7 +43,7 @@ class PackedEngine:
 
     def _tokens_ahead(self, sentences: Sequence[str]) -> Iterator[Tokens]:
         """Yields the tokens of one window of sentences after the other."""
-        windows = [sentences[start : start + _WINDOW] for start in range(0, len(sentences), _WINDOW)]
+        windows = [sentences[start : start + self.window] for start in range(0, len(sentences), self.window)]
         if len(windows) == 1:
             yield self._tokenize(windows[0])
             return

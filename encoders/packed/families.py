@@ -38,7 +38,10 @@ _PRE_NORM: dict[str, Callable[[Any], PreNormWeights]] = {
     "Qwen2Model": read_qwen,
     "Qwen3Model": read_qwen,
 }
+_AMPERE = (8, 0)  # what the kernels were compiled and looked at for
 _GPU_BUDGET = 16384  # tokens a pack: enough for every multiprocessor, and activations of MiniLM partly stay in its L2
+_GPU_WINDOW = 32768  # sentences that are sorted and packed together: the GPU waits between two of them
+_CPU_WINDOW = 4096
 _CPU_BUDGET = 4096  # tokens a pack: activations of MiniLM stay near the cache
 
 
@@ -68,15 +71,17 @@ def make_engine(model: "SentenceTransformer", dtype: torch.dtype, *, native: boo
     if family in _POST_NORM:
         weights = _POST_NORM[family](network)
         if native and (compiled := _try_native(weights, pooling, ops)):
-            return PackedEngine(tokenizer, compiled)
+            return PackedEngine(tokenizer, compiled, window=_CPU_WINDOW)
         encoder = PackedBert(weights, ops)
     elif family in _PRE_NORM:
         encoder = PackedPreNorm(_PRE_NORM[family](network), ops)
     else:
         raise NotImplementedError(f"its transformer is a {family}")
-    budget = _GPU_BUDGET if model.device.type == "cuda" else _CPU_BUDGET
+    is_on_gpu = model.device.type == "cuda"
+    budget, window = (_GPU_BUDGET, _GPU_WINDOW) if is_on_gpu else (_CPU_BUDGET, _CPU_WINDOW)
     if isinstance(ops, TorchOps):
-        return PackedEngine(tokenizer, PackedForward(OneByOne(encoder, pooling, ops), dim=dim, budget=budget))
+        forward = PackedForward(OneByOne(encoder, pooling, ops), dim=dim, budget=budget)
+        return PackedEngine(tokenizer, forward, window=window)
     from encoders.packed.cuda_graphs import GraphedEncoder
 
     graphed = GraphedEncoder(
@@ -85,11 +90,11 @@ def make_engine(model: "SentenceTransformer", dtype: torch.dtype, *, native: boo
         longest_block=ops.longest_block,
         device=ops.device,
     )
-    return PackedEngine(tokenizer, PackedForward(graphed.encode, dim=dim, budget=budget))
+    return PackedEngine(tokenizer, PackedForward(graphed.encode, dim=dim, budget=budget), window=window)
 
 
 def _choose_ops(device: torch.device, dtype: torch.dtype) -> "TorchOps | TritonOps":
-    if device.type != "cuda" or find_spec("triton") is None:
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _AMPERE or find_spec("triton") is None:
         return TorchOps(device, dtype)
     from encoders.packed.triton_ops import TritonOps
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from encoders.packed import engine as engine_module
 from encoders.packed.engine import OneByOne, PackedEngine, PackedForward
 from encoders.packed.ops import Batch, TorchOps
 from encoders.packed.pooling import Pooling
@@ -45,18 +44,17 @@ def test_out_of_memory_halves_the_budget_and_loses_nothing() -> None:
     sentences = ["a" * n for n in range(1, 40)]
     room = Room(60)
     small = forward(room, 400)
-    found = PackedEngine(tokenize, small).encode(sentences)
+    found = PackedEngine(tokenize, small, window=99).encode(sentences)
     np.testing.assert_allclose(found, [(ord("a"), (n - 1) / 2) for n in range(1, 40)])
     assert small.budget <= 60 and max(room.seen) <= 60
     assert sum(room.seen) == sum(map(len, sentences))  # nothing twice
     with pytest.raises(torch.OutOfMemoryError):
-        PackedEngine(tokenize, forward(Room(10), 400)).encode(sentences)
+        PackedEngine(tokenize, forward(Room(10), 400), window=99).encode(sentences)
 
 
-def test_windows_keep_the_order_and_errors_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_WINDOW", 3)
+def test_windows_keep_the_order_and_errors_come_out() -> None:
     sentences = [chr(65 + n) * (n % 4) for n in range(20)]
-    found = PackedEngine(tokenize, forward(Room(999), 8)).encode(sentences)
+    found = PackedEngine(tokenize, forward(Room(999), 8), window=3).encode(sentences)
     np.testing.assert_allclose(found[:, 0], [(65 + n) * (n % 4 > 0) for n in range(20)])
 
     def fail(sentences: Sequence[str]) -> Tokens:
@@ -65,7 +63,7 @@ def test_windows_keep_the_order_and_errors_come_out(monkeypatch: pytest.MonkeyPa
         return tokenize(sentences)
 
     with pytest.raises(RuntimeError, match="cannot tokenise X"):
-        PackedEngine(fail, forward(Room(999), 8)).encode([*sentences, "X"])
+        PackedEngine(fail, forward(Room(999), 8), window=3).encode([*sentences, "X"])
 
 
 ODD = [
