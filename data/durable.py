@@ -76,6 +76,7 @@ def lock(folder: Path) -> Iterator[None]:
             raise BlockingIOError(
                 f"another process is writing to {folder}; wait for it, or choose another folder"
             ) from None
+        os.set_inheritable(file.fileno(), True)  # a process that writes for this one holds the folder too
         yield
 
 

@@ -1,59 +1,29 @@
 """Text to store: documents stream in, shards are committed one by one."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import pyarrow as pa
-
 from data.document import Document
 from data.durable import read_json
-from data.languages import language_of
+from data.embed import Advance, Recipe, SplitShard, encode_shard, splitting_of
 from data.manifest import MANIFEST, VERSION, finish_store, opened_for_writing
+from data.pipeline import Behind, run_ahead
 from data.plan import SHARD_CHARS, ShardPlan, count_chars, plan_shards
+from data.processes import Processes
 from data.progress import EncodingBar
-from data.rows import Row, split_document
 from data.sentences import MAX_CHARS
 from data.shards import Shard, is_committed, write_shard
-from data.splitters import Splitter, make_splitter
+from data.splitters import make_splitter
 from data.spool import Spool
 from data.store import ConceptStore
 from encoders.encoder import SentenceEncoder
-from encoders.text import clean_text
 
 SAMPLE_CHARS = 20_000_000  # of a corpus, from its beginning: what the splitter learns from
 _MADE_BY = "encode"
-_STEP = 512  # sentences an encoder call: it sorts them by length, and the bar moves
-
-Advance = Callable[[int, int], None]  # is told how many sentences and characters were done
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that makes a shard out of its documents.
-
-    Attributes:
-        splitter: text to sentences.
-        encoder: sentences to concepts.
-        max_chars: longer sentences are cut at their best boundary.
-    """
-
-    splitter: Splitter
-    encoder: SentenceEncoder
-    max_chars: int = MAX_CHARS
-
-    @cached_property
-    def digest(self) -> str:
-        """Hash of all that decides a shard's bytes beside its documents."""
-        parts = [VERSION, self.encoder.fingerprint, self.splitter.to_json(), self.max_chars]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Engine(Protocol):
@@ -64,10 +34,31 @@ class Engine(Protocol):
         ...
 
 
-def encode_here(plans: Iterable[ShardPlan], recipe: Recipe, folder: Path, advance: Advance) -> None:
-    """Makes the shards one after the other in this process."""
-    for plan in plans:
-        embed_shard(plan, recipe, folder, advance)
+def encode_here(
+    plans: Iterable[ShardPlan], recipe: Recipe, folder: Path, advance: Advance, *, num_splitters: int = 0
+) -> None:
+    """Makes the shards on this machine, one after the other.
+
+    While one is encoded a thread reads and splits the next ones, and another thread writes those before it. An error
+    stops all three; what was encoded until then is written first.
+
+    Args:
+        plans: of the shards, in order.
+        recipe: what is done to them.
+        folder: of the store.
+        advance: is told what was done.
+        num_splitters: processes that split, for an encoder that is faster than a thread splits, which is some 50,000
+            sentences a second; one more process writes then.
+    """
+    with _writing(num_splitters > 0) as write, Behind() as behind, _splitting(plans, recipe, num_splitters) as splits:
+
+        def tell(sentences: int, chars: int) -> None:
+            behind.check()
+            advance(sentences, chars)
+
+        for split in splits:
+            shard = encode_shard(split, recipe.encoder, tell)
+            behind.run(write, folder, shard, recipe.encoder.fingerprint, split.inputs)
 
 
 def encode_corpus(
@@ -83,9 +74,9 @@ def encode_corpus(
 ) -> ConceptStore:
     """Splits documents into sentences, encodes them and returns the store; safe to kill at any moment and to run again.
 
-    Documents stream through: memory holds a shard of them, and the beginning of the corpus, which the splitter learns
-    from. A run that was cut short continues behind its finished shards and ends with the same bytes as one that was
-    not. A store whose documents and settings did not change stays as it is; of one whose documents did, only the
+    Documents stream through: memory holds a few shards of them, and the beginning of the corpus, which the splitter
+    learns from. A run that was cut short continues behind its finished shards and ends with the same bytes as one that
+    was not. A store whose documents and settings did not change stays as it is; of one whose documents did, only the
     shards with other content are made anew.
 
     Args:
@@ -127,31 +118,33 @@ def encode_corpus(
     return store
 
 
-def embed_shard(plan: ShardPlan, recipe: Recipe, folder: Path, advance: Advance) -> None:
-    """Splits the documents of one shard into sentences, encodes them and commits the shard.
+@contextmanager
+def _splitting(plans: Iterable[ShardPlan], recipe: Recipe, num_processes: int) -> Iterator[Iterator[SplitShard]]:
+    """Gives the shards of the plans in order, split, while a thread or processes split the next ones."""
+    split = splitting_of(recipe)
+    if not num_processes:
+        with closing(run_ahead(split, plans)) as splits:
+            yield splits
+        return
+    with (
+        Processes(split, num_processes) as processes,
+        closing(run_ahead(processes.submit, plans, depth=2 * num_processes)) as futures,
+    ):
+        yield (future.result() for future in futures)
 
-    What the encoder is given at a time depends on the shard alone: any engine writes the same bytes.
-    """
-    rows = [split_document(document, recipe.splitter, recipe.max_chars) for document in plan.documents]
-    flat = list(chain.from_iterable(rows))
-    concepts = np.zeros((len(flat), recipe.encoder.dim), dtype=np.float16)
-    advance(0, plan.num_chars - sum(len(row.text) for row in flat))  # white space
-    for start in range(0, len(flat), _STEP):
-        texts = [row.text for row in flat[start : start + _STEP]]
-        with np.errstate(over="ignore"):  # infinity is refused below, by name
-            concepts[start : start + len(texts)] = recipe.encoder.encode(texts)
-        advance(len(texts), sum(map(len, texts)))
-    _refuse_nan(concepts, plan, rows)
-    shard = Shard(
-        plan.index,
-        plan.first,
-        [_describe(document, len(own)) for document, own in zip(plan.documents, rows, strict=True)],
-        pa.array([row.text for row in flat], pa.string()),
-        concepts,
-        np.array([row.level for row in flat], dtype=np.int8),
-        pa.array([row.role for row in flat], pa.string()),
-    )
-    write_shard(folder, shard, recipe.encoder.fingerprint, plan.digest(recipe.digest))
+
+@contextmanager
+def _writing(in_process: bool) -> Iterator[Callable[[Path, Shard, str, str], object]]:
+    """Gives what writes a shard: checksums of rows are Python, and would keep the encoder's thread waiting."""
+    if not in_process:
+        yield write_shard
+        return
+    with Processes(_write, 1) as processes:
+        yield lambda *arguments: processes.submit(arguments).result()
+
+
+def _write(arguments: tuple[Path, Shard, str, str]) -> None:
+    write_shard(*arguments)
 
 
 class _Undone:
@@ -187,22 +180,3 @@ def _take(documents: Iterator[Document], chars: int) -> Iterator[Document]:
         chars -= count_chars(document)
         if chars <= 0:
             return
-
-
-def _refuse_nan(concepts: np.ndarray, plan: ShardPlan, rows: list[list[Row]]) -> None:
-    finite = np.isfinite(concepts).all(axis=1)
-    if finite.all():
-        return
-    row = int(np.argmin(finite))
-    for document, own in zip(plan.documents, rows, strict=True):
-        if row < len(own):
-            raise ValueError(
-                f'the encoder gave NaN or infinity for sentence {row} of "{document.title}": {own[row].text[:80]!r}'
-            )
-        row -= len(own)
-
-
-def _describe(document: Document, num_sentences: int) -> dict[str, str | int]:
-    fields = ("title", "source", "licence", "key")
-    described: dict[str, str | int] = {field: clean_text(getattr(document, field)) for field in fields}
-    return described | {"language": language_of(document), "num_sentences": num_sentences}

@@ -1,3 +1,4 @@
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ class EncodingBar:
         self._bar = _make_bar(visible)
         self._task = self._bar.add_task("encoding", total=total_chars, sentences=0)
         self._sentences = 0
+        self._lock = Lock()
 
     def advance(self, sentences: int, chars: int) -> None:
-        """Counts what was encoded; what a former run had done counts by its characters alone."""
-        self._sentences += sentences
-        self._bar.update(self._task, advance=chars, sentences=self._sentences)
+        """Counts what was encoded, from any thread; what a former run had done counts by its characters alone."""
+        with self._lock:
+            self._sentences += sentences
+            self._bar.update(self._task, advance=chars, sentences=self._sentences)
 
     def __enter__(self) -> "EncodingBar":
         self._bar.start()

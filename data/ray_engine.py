@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data.encode import Advance, Recipe, embed_shard
+from data.embed import Advance, Recipe, embed_shard
 from data.plan import ShardPlan
 from data.ray_cluster import connected
 from data.shards import is_committed, read_sidecar

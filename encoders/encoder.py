@@ -6,7 +6,10 @@ import numpy as np
 
 
 class SentenceEncoder(Protocol):
-    """Turns sentences into concepts, one vector of width `dim` each."""
+    """Turns sentences into concepts, one vector of width `dim` each.
+
+    An encoder may also say in `window: int` how many sentences are best given at a time.
+    """
 
     @property
     def dim(self) -> int:

@@ -77,6 +77,11 @@ class SentenceTransformerEncoder:
             raise ValueError(f"model {self.name} does not say how wide its embeddings are")
         return dim
 
+    @property
+    def window(self) -> int:
+        """How many sentences are best given at a time: a GPU waits between two calls."""
+        return 32768 if self._model.device.type == "cuda" else 2048
+
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
         """Returns the concepts of the sentences, in order, float32 (N, D); odd characters are cleaned, not refused."""
         cleaned = clean_sentences(sentences)

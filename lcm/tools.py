@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +101,7 @@ def encode(
     from data.report import ReadReport
     from encoders.encoder import load_encoder
 
-    chosen: Engine = encode_here
+    chosen: Engine = partial(encode_here, num_splitters=_count_splitters(encoder))
     if engine == "ray":
         from data.ray_engine import RayEngine
 
@@ -248,6 +250,15 @@ def test() -> None:
 
 def predict() -> None:
     """Write the concept that a checkpoint puts behind each window of the test documents."""
+
+
+def _count_splitters(encoder: str) -> int:
+    """Return how many processes split text: some beside a GPU, which a thread could not keep busy; else none."""
+    import torch
+
+    if encoder.startswith("hashing") or not torch.cuda.is_available():
+        return 0
+    return max(0, min(6, len(os.sched_getaffinity(0)) - 2))
 
 
 TOOLS: dict[str, Any] = {

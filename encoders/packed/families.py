@@ -40,8 +40,7 @@ _PRE_NORM: dict[str, Callable[[Any], PreNormWeights]] = {
 }
 _AMPERE = (8, 0)  # what the kernels were compiled and looked at for
 _GPU_BUDGET = 16384  # tokens a pack: enough for every multiprocessor, and activations of MiniLM partly stay in its L2
-_GPU_WINDOW = 32768  # sentences that are sorted and packed together: the GPU waits between two of them
-_CPU_WINDOW = 4096
+_WINDOW = 32768  # sentences that are sorted and packed together: a GPU waits between two windows
 _CPU_BUDGET = 4096  # tokens a pack: activations of MiniLM stay near the cache
 
 
@@ -71,17 +70,16 @@ def make_engine(model: "SentenceTransformer", dtype: torch.dtype, *, native: boo
     if family in _POST_NORM:
         weights = _POST_NORM[family](network)
         if native and (compiled := _try_native(weights, pooling, ops)):
-            return PackedEngine(tokenizer, compiled, window=_CPU_WINDOW)
+            return PackedEngine(tokenizer, compiled, window=_WINDOW)
         encoder = PackedBert(weights, ops)
     elif family in _PRE_NORM:
         encoder = PackedPreNorm(_PRE_NORM[family](network), ops)
     else:
         raise NotImplementedError(f"its transformer is a {family}")
-    is_on_gpu = model.device.type == "cuda"
-    budget, window = (_GPU_BUDGET, _GPU_WINDOW) if is_on_gpu else (_CPU_BUDGET, _CPU_WINDOW)
+    budget = _GPU_BUDGET if model.device.type == "cuda" else _CPU_BUDGET
     if isinstance(ops, TorchOps):
         forward = PackedForward(OneByOne(encoder, pooling, ops), dim=dim, budget=budget)
-        return PackedEngine(tokenizer, forward, window=window)
+        return PackedEngine(tokenizer, forward, window=_WINDOW)
     from encoders.packed.cuda_graphs import GraphedEncoder
 
     graphed = GraphedEncoder(
@@ -90,7 +88,7 @@ def make_engine(model: "SentenceTransformer", dtype: torch.dtype, *, native: boo
         longest_block=ops.longest_block,
         device=ops.device,
     )
-    return PackedEngine(tokenizer, PackedForward(graphed.encode, dim=dim, budget=budget), window=window)
+    return PackedEngine(tokenizer, PackedForward(graphed.encode, dim=dim, budget=budget), window=_WINDOW)
 
 
 def _choose_ops(device: torch.device, dtype: torch.dtype) -> "TorchOps | TritonOps":

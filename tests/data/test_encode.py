@@ -4,7 +4,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import data.embed
 import data.encode
 from data.document import Block, Document
 from data.durable import hidden
-from data.encode import encode_corpus
+from data.embed import Advance, Recipe, embed_shard
+from data.encode import encode_corpus, encode_here
 from data.plan import SHARD_CHARS, ShardPlan, plan_shards
 from data.shards import list_sidecars, shard_path
 from data.store import ConceptStore
@@ -41,7 +45,7 @@ def make_documents(number: int = 6, sentences: int = 9) -> list[Document]:
     ]
 
 
-def encode(path: Path, documents: Sequence[Document] | None = None, **options: Any) -> ConceptStore:
+def encode(path: Path, documents: Iterable[Document] | None = None, **options: Any) -> ConceptStore:
     documents = make_documents() if documents is None else documents
     return encode_corpus(documents, HashingEncoder(DIM), path, progress=False, shard_chars=900, **options)
 
@@ -92,6 +96,164 @@ def test_documents_stream_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     store = encode_corpus(documents(), Watching(DIM), tmp_path, progress=False, shard_chars=900)
     assert len(store) == 40 and made[0] < 8 and made == sorted(made) and len(set(made)) > 12
+
+
+def one_after_the_other(plans: Iterable[ShardPlan], recipe: Recipe, folder: Path, advance: Advance) -> None:
+    """The road without threads: what an actor of Ray does."""
+    for plan in plans:
+        embed_shard(plan, recipe, folder, advance)
+
+
+@pytest.mark.parametrize("num_splitters", [0, 3])
+def test_threads_and_processes_write_the_same_bytes(tmp_path: Path, num_splitters: int) -> None:
+    documents = make_documents(30)
+    encode(tmp_path / "plain", documents, engine=one_after_the_other)
+    encode(tmp_path / "road", documents, engine=partial(encode_here, num_splitters=num_splitters))
+    assert files_of(tmp_path / "road") == files_of(tmp_path / "plain")
+
+
+class Waiting(HashingEncoder):
+    """Does not return before the former shard is on the disk and a later one was read."""
+
+    def __init__(self, folder: Path, read: list[int]) -> None:
+        super().__init__(DIM)
+        self.folder, self.read, self.shards = folder, read, 0
+
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:
+        titles = [int(sentence[5:]) for sentence in sentences if sentence.startswith("Tale ")]
+        deadline = time.monotonic() + 20
+        while len(list_sidecars(self.folder)) < self.shards or self.read[-1] == max(titles) < 29:
+            assert time.monotonic() < deadline, (self.shards, self.read[-1], titles)
+            time.sleep(0.001)
+        assert [int(file.stem) for file in list_sidecars(self.folder)] == list(range(self.shards))  # in order
+        assert self.read[-1] - max(titles) < 8  # no more than a few shards are held
+        self.shards += 1
+        return super().encode(sentences)
+
+
+def test_shards_are_read_before_and_written_behind_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.encode, "SAMPLE_CHARS", 100)
+    read: list[int] = []
+
+    def documents() -> Iterator[Document]:
+        for number, document in enumerate(make_documents(30)):
+            read.append(number)
+            yield document
+
+    encoder = Waiting(tmp_path, read)
+    encode_corpus(documents(), encoder, tmp_path, progress=False, shard_chars=900)
+    assert encoder.shards == len(list_sidecars(tmp_path)) > 10
+
+
+class Failing(HashingEncoder):
+    """Fails at one tale, in one of the ways in which an encoder ends."""
+
+    def __init__(self, fail: Callable[[], object]) -> None:
+        super().__init__(DIM)
+        self.fail, self.calls = fail, 0
+
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:
+        self.calls += 1
+        if "Tale 17" in sentences:
+            self.fail()
+        return super().encode(sentences)
+
+
+def run_out() -> None:
+    raise MemoryError("no memory is left")
+
+
+@pytest.mark.parametrize("num_splitters", [0, 1])
+@pytest.mark.parametrize(
+    ("fail", "expected"), [(partial(signal.raise_signal, signal.SIGINT), KeyboardInterrupt), (run_out, MemoryError)]
+)
+def test_an_encoder_that_fails_leaves_the_shards_before(
+    tmp_path: Path, fail: Callable[[], object], expected: type[BaseException], num_splitters: int
+) -> None:
+    documents, failing = make_documents(30), Failing(fail)
+    engine = partial(encode_here, num_splitters=num_splitters)
+    with pytest.raises(expected):
+        encode_corpus(documents, failing, tmp_path / "store", progress=False, shard_chars=900, engine=engine)
+    done = len(list_sidecars(tmp_path / "store"))
+    assert done == failing.calls - 1 > 5
+    check_continues(tmp_path, documents, done)
+
+
+@pytest.mark.parametrize("num_splitters", [0, 1])
+def test_documents_that_end_in_an_error_leave_the_shards_before(
+    tmp_path: Path, num_splitters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.encode, "SAMPLE_CHARS", 1000)
+    documents = make_documents(30)
+
+    def broken() -> Iterator[Document]:
+        yield from documents[:20]
+        raise FileNotFoundError("the disk with the texts is gone")
+
+    engine = partial(encode_here, num_splitters=num_splitters)
+    with pytest.raises(FileNotFoundError, match="the disk with the texts is gone"):
+        encode(tmp_path / "store", broken(), engine=engine)
+    check_continues(tmp_path, documents, len(list_sidecars(tmp_path / "store")), at_least=9)
+
+
+@pytest.mark.parametrize("num_splitters", [0, 1])
+def test_a_shard_that_cannot_be_written_stops_the_encoder(tmp_path: Path, num_splitters: int) -> None:
+    documents, encoder = make_documents(60), Counting(DIM)
+    in_the_way = tmp_path / "store" / "00004.arrow"
+    (in_the_way / "x").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"Is a directory|not empty"):
+        encode_corpus(
+            documents,
+            encoder,
+            tmp_path / "store",
+            progress=False,
+            shard_chars=900,
+            engine=partial(encode_here, num_splitters=num_splitters),
+        )
+    assert len(list_sidecars(tmp_path / "store")) == 4 and encoder.calls < 12
+    (in_the_way / "x").rmdir()
+    in_the_way.rmdir()
+    check_continues(tmp_path, documents, 4)
+
+
+def test_the_encoder_is_stopped_within_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.embed, "_STEP", 1)
+    (tmp_path / "00000.arrow" / "x").mkdir(parents=True)
+    called: list[float] = []
+
+    class Late(HashingEncoder):
+        def encode(self, sentences: Sequence[str]) -> np.ndarray:
+            called.append(time.monotonic())
+            time.sleep(0.01)
+            return super().encode(sentences)
+
+    documents = [*make_documents(1, 20), *make_documents(1, 600)]  # the first one fails while the other is encoded
+    with pytest.raises(OSError, match=r"Is a directory|not empty"):
+        encode_corpus(documents, Late(DIM), tmp_path, progress=False, shard_chars=900)
+    assert len(called) < 1000 < 20 + 2 * 600
+
+
+def test_a_shard_is_encoded_a_few_sentences_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode(tmp_path / "whole")
+    monkeypatch.setattr(data.embed, "_STEP", 7)
+    encode(tmp_path / "steps")
+    assert files_of(tmp_path / "steps") == files_of(tmp_path / "whole")
+
+
+def check_continues(folder: Path, documents: Sequence[Document], done: int, *, at_least: int = 1) -> None:
+    """Checks that a run which failed left whole shards and no threads, and that the next one only makes the others."""
+    assert done >= at_least
+    assert not [
+        thread.name for thread in threading.enumerate() if thread.name.startswith(("ahead", "behind", "process"))
+    ]
+    encode(folder / "whole", documents)
+    expected = files_of(folder / "whole")
+    left = {name: content for name, content in files_of(folder / "store").items() if not name.startswith(".")}
+    assert all(expected[name] == content for name, content in left.items()) and len(left) >= 2 * done
+    encoder = Counting(DIM)
+    encode_corpus(documents, encoder, folder / "store", progress=False, shard_chars=900)
+    assert files_of(folder / "store") == expected
+    assert encoder.calls == len(list_sidecars(folder / "whole")) - done
 
 
 def test_shards_grow_with_the_corpus() -> None:
@@ -192,22 +354,28 @@ def test_a_run_killed_before_any_step_ends_like_an_uninterrupted_one(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_again_and_again_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("num_splitters", "kills", "seconds"), [(0, 20, 0.15), (1, 8, 2.0)])
+def test_a_run_killed_at_random_again_and_again_loses_nothing(
+    tmp_path: Path, num_splitters: int, kills: int, seconds: float
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    documents = make_documents(60)
+    documents, engine = make_documents(60), partial(encode_here, num_splitters=num_splitters)
     encode(whole, documents)
     random, num_kills = np.random.default_rng(0), 0
-    while num_kills < 20:
+    while num_kills < kills:
         child = os.fork()
         if child == 0:
-            encode_corpus(documents, Slow(DIM), killed, progress=False, shard_chars=900)
-            os._exit(0)
-        signal.sigtimedwait([], float(random.uniform(0.002, 0.15)))
+            try:  # what a killed run left may still be writing, and holds the folder until it has ended
+                encode_corpus(documents, Slow(DIM), killed, progress=False, shard_chars=900, engine=engine)
+            finally:
+                os._exit(0)
+        signal.sigtimedwait([], float(random.uniform(0.002, seconds)))
         os.kill(child, signal.SIGKILL)
         num_kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
         if not (killed / "manifest.json").exists():
             continue
         shutil.rmtree(killed)
+    signal.sigtimedwait([], 1.0 if num_splitters else 0.0)
     encode(killed, documents)
     assert files_of(killed) == files_of(whole)
 
