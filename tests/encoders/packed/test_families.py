@@ -119,3 +119,10 @@ def test_the_weights_of_an_adapter_are_not_lost(build: Callable[..., SentenceTra
     inject_adapter_in_model(LoraConfig(target_modules=["query"]), model[0].auto_model)
     with pytest.raises(NotImplementedError, match="where a Linear is expected"):
         make_engine(model, torch.float32)
+
+
+def test_a_trait_that_is_not_known_is_found_out(build: Callable[..., SentenceTransformer]) -> None:
+    model = build(CONFIGS["bert"]())
+    model[0].auto_model.embeddings.register_forward_hook(lambda module, inputs, output: output.flip(-1))
+    with pytest.raises(NotImplementedError, match="its vectors would be others"):
+        make_engine(model, torch.float32)
