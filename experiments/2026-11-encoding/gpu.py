@@ -7,7 +7,7 @@ tiny size; with TRITON_INTERPRET=1 the kernels run there too.
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -212,11 +212,8 @@ def main() -> None:
         write("share of the matmul peak", name, [rate * flops / number / peak], "share")
     agreement(bench)
     engine = SentenceTransformerEncoder(bench.folder, device=str(bench.device))
-    works: Iterator[tuple[str, Callable[[], object]]] = iter(
-        [("engine from tokens", run), ("engine from text", lambda: engine.encode(bench.sentences))]
-    )
-    for name, work in works:
-        gpu_kernels.profile(name, work, bench.is_gpu, write)
+    gpu_kernels.profile("engine from tokens", run, bench.is_gpu, write)
+    gpu_kernels.profile("engine from text", lambda: engine.encode(bench.sentences), bench.is_gpu, write)
 
 
 if __name__ == "__main__":

@@ -40,3 +40,7 @@ def padded_tokens(sentences: list[str], lengths: np.ndarray, batch_size: int = 3
     order = np.argsort([-len(sentence) for sentence in sentences])
     batches = [lengths[order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
     return sum(len(batch) * int(batch.max()) for batch in batches)
+
+
+if __name__ == "__main__":
+    print("\n".join(read_sentences()))

@@ -1,4 +1,4 @@
-"""What Ray costs: the same sentences by one process with two torch threads, and by Ray with two actors of one.
+"""What Ray costs: the same sentences by one process with two threads, and by Ray with as many in its actors.
 
 The real encoder on the named corpora; each run is a process of its own, the pairs are interleaved and turned round.
 Prints a line a run and the ratio of the seconds; a store of other bytes is an error.
@@ -32,7 +32,7 @@ from encoders.sentence_transformer import SentenceTransformerEncoder
 
 CORPORA = ("shakespeare", "austen", "sotu", "moby-dick", "grimm")
 CORES = 2
-ENGINES = {"here": f"one process of {CORES} threads", "ray": f"Ray, {CORES} actors of one thread"}
+ENGINES = ("here", "ray")
 
 
 class StampedMiniLM(SentenceTransformerEncoder):
@@ -80,9 +80,17 @@ def count_documents(num_sentences: int) -> int:
     return whole * len(rows) + int(np.searchsorted(np.cumsum(rows), rest)) + (rest > 0)
 
 
-def encode(engine: str, encoder_name: str, num_documents: int, folder: Path, shard_chars: int) -> None:
+def describe(engine: str, threads: int) -> str:
+    actors = CORES // threads
+    if engine == "here":
+        return f"one process of {CORES} threads"
+    return f"Ray, {actors} actor{'s' * (actors > 1)} of {threads} thread{'s' * (threads > 1)}"
+
+
+def encode(engine: str, encoder_name: str, num_documents: int, folder: Path, shard_chars: int, threads: int) -> None:
     documents = islice(cycle(all_documents()), num_documents)
-    chosen = RayEngine(num_actors=CORES) if engine == "ray" else encode_here
+    ray = RayEngine(num_actors=CORES // threads, cpus_per_actor=threads)
+    chosen = ray if engine == "ray" else encode_here
     encoder = ENCODERS[encoder_name](folder / "stamps")
     encode_corpus(documents, encoder, folder / "store", engine=chosen, shard_chars=shard_chars, progress=False)
 
@@ -106,19 +114,19 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[int, int, float]:
     return resident >> 20, proportional >> 20, sum(seconds.values())
 
 
-def measure(engine: str, encoder: str, folder: Path, *arguments: int) -> dict[str, float]:
+def measure(engine: str, encoder: str, folder: Path, threads: int, *arguments: int) -> dict[str, float]:
     """Run an engine in a process of its own; return what is printed of it."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "stamps").mkdir(parents=True)
-    threads = str(CORES if engine == "here" else 1)
+    available = str(CORES if engine == "here" else threads)
     command = [sys.executable, __file__, "--run", engine, *map(str, arguments), "--folder", str(folder)]
-    command += ["--encoder", encoder]
+    command += ["--encoder", encoder, "--threads", str(threads)]
     began = time.time()
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": available, "MKL_NUM_THREADS": available})
     resident, proportional, processor = watch(process)
     seconds = time.time() - began
     if process.returncode:
-        sys.exit(f"{ENGINES[engine]} failed")
+        sys.exit(f"{describe(engine, threads)} failed")
     first = min(stamp.stat().st_mtime for stamp in (folder / "stamps").iterdir())
     last = max(sidecar.stat().st_mtime for sidecar in (folder / "store").glob("[0-9]*.json"))
     rows = ConceptStore.open(folder / "store").manifest["num_sentences"]
@@ -138,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sentences", type=int, default=200_000)
     parser.add_argument("--pairs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, choices=(1, CORES), help="of an actor of Ray")
     parser.add_argument("--smoke", action="store_true", help="600 sentences")
     parser.add_argument("--shard-chars", type=int, default=SHARD_CHARS, help="smaller, so that few sentences fill some")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/concept-ray-overhead"))
@@ -146,20 +155,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.run:
         engine, documents, chars = options.run
-        return encode(engine, options.encoder, int(documents), options.folder, int(chars))
+        return encode(engine, options.encoder, int(documents), options.folder, int(chars), options.threads)
     num_documents = count_documents(600 if options.smoke else options.sentences)
     writer = csv.writer(sys.stdout)
     runs: dict[str, list[dict[str, float]]] = {engine: [] for engine in ENGINES}
     for pair in range(options.pairs):
         manifests = set()
         for engine in list(ENGINES)[:: -1 if pair % 2 else 1]:
-            run = measure(engine, options.encoder, options.folder / engine, num_documents, options.shard_chars)
+            folder, threads = options.folder / engine, options.threads
+            run = measure(engine, options.encoder, folder, threads, num_documents, options.shard_chars)
             runs[engine].append(run)
             manifests.add((options.folder / engine / "store" / MANIFEST).read_bytes())
             writer.writerow(
                 [
                     "ray",
-                    f"{ENGINES[engine]}, {options.encoder}, {run['sentences']:,} sentences",
+                    f"{describe(engine, threads)}, {options.encoder}, {run['sentences']:,} sentences",
                     *(f"{run['seconds']:.1f}", f"{run['start']:.1f}", f"{run['rate']:.0f}"),
                     "s in all; s before the first sentence; sentences/s from there to the last; peak "
                     f"{run['resident']:,} MB resident, {run['proportional']:,} MB proportional; "
