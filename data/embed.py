@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -75,10 +76,18 @@ class SplitShard:
     num_chars: int
 
 
-def embed_shard(plan: ShardPlan, recipe: Recipe, folder: Path, advance: Advance) -> None:
-    """Splits the documents of one shard into sentences, encodes them and commits the shard."""
+def embed_shard(plan: ShardPlan, recipe: Recipe, folder: Path, turn: AbstractContextManager[object]) -> None:
+    """Splits the documents of one shard into sentences, encodes them and commits the shard.
+
+    Args:
+        plan: which documents.
+        recipe: what is done to them.
+        folder: where the shard is committed.
+        turn: held while the encoder works, so that of several threads one has it and the others split and write.
+    """
     split = splitting_of(recipe)(plan)
-    shard = encode_shard(split, recipe.encoder, advance)
+    with turn:
+        shard = encode_shard(split, recipe.encoder, lambda sentences, chars: None)
     write_shard(folder, shard, recipe.encoder.fingerprint, split.inputs)
 
 

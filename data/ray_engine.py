@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from data.splitters import splitter_from_json
 from data.spool import Spool
 
 _AHEAD = 4  # plans an actor, waiting or in work: the corpus is read no faster than it is embedded
-_IN_FLIGHT = 2  # of these, at the actor: one in work and one to go on with
+_IN_FLIGHT = 3  # of these, at the actor: those in work and one to go on with
+_IN_WORK = 2  # of these, at a time
 _SECONDS_TO_SEE = 90.0  # what another machine wrote: NFS believes for up to a minute that a file is not there
 
 
@@ -124,7 +126,12 @@ class RayEngine:
             batch_size=1,
             num_cpus=self.cpus_per_actor,
             num_gpus=self.gpus_per_actor or None,
-            compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=_IN_FLIGHT),
+            compute=ray.data.ActorPoolStrategy(
+                size=num_actors,
+                max_tasks_in_flight_per_actor=_IN_FLIGHT,
+                max_concurrent_calls_per_actor=_IN_WORK,
+                enable_true_multi_threading=True,
+            ),
         )
         yield from shards.iter_batches(batch_size=1, prefetch_batches=0)
 
@@ -172,6 +179,7 @@ class _EmbedShard:
 
     def __init__(self, spool: Spool, encoder: bytes, num_threads: int) -> None:
         self.spool, self.encoder = spool, encoder
+        self._turn = Lock()  # of the two calls that are in work one encodes, the other splits or writes
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
             os.environ[name] = str(num_threads)  # torch and the tokenizers look when they are imported
 
@@ -188,9 +196,11 @@ class _EmbedShard:
         """Commits a shard, unless an attempt that was cut short after its end has done so."""
         with self.spool.attempt(index) as folder:
             plan = self.spool.plan(index)
-            inputs = plan.digest(self._recipe.digest)
+            with self._turn:
+                recipe = self._recipe
+            inputs = plan.digest(recipe.digest)
             if not is_committed(self.spool.folder, index, inputs):
-                embed_shard(plan, self._recipe, folder, lambda sentences, chars: None)
+                embed_shard(plan, recipe, folder, self._turn)
                 self.spool.move(folder, index)
         sidecar = read_sidecar(self.spool.folder, index)
         assert sidecar is not None, index

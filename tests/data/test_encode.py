@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_documents_stream_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def one_after_the_other(plans: Iterable[ShardPlan], recipe: Recipe, folder: Path, advance: Advance) -> None:
     """The road without threads: what an actor of Ray does."""
     for plan in plans:
-        embed_shard(plan, recipe, folder, advance)
+        embed_shard(plan, recipe, folder, nullcontext())
 
 
 @pytest.mark.parametrize("num_splitters", [0, 3])
