@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import mean_over
+from lcm.heads.head import last_visible, mean_over
 
 
 class RegressionHead(nn.Module):
@@ -34,6 +34,4 @@ class RegressionHead(nn.Module):
 
     def sample(self, memory: Tensor, visible: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Return the prediction (B, Q, D) of the last visible context, of a zero vector where none is visible."""
-        last = visible.long().cumsum(-1).argmax(-1)  # (B, Q)
-        context = memory.gather(1, last[..., None].expand(-1, -1, memory.shape[-1]))
-        return self.output(context * visible.any(-1, keepdim=True)).float()
+        return self.output(last_visible(memory, visible)).float()
