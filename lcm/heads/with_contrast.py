@@ -1,0 +1,67 @@
+"""Any head, and a contrastive loss beside its own."""
+
+from typing import Any
+
+from torch import Generator, Tensor, nn
+
+from lcm.heads.contrastive import ContrastiveHead
+from lcm.heads.head import FittedHead, Head
+
+
+class WithContrast(nn.Module):
+    """A head whose contexts also have to tell the next concept from others: loss = head's + weight * InfoNCE.
+
+    A head can lower its own loss a long way without its context; the contrastive loss it cannot (arXiv:2505.22202 adds
+    one for that reason). Concepts are the head's alone: the query is used in training and nowhere else.
+
+    Args:
+        head: any head of this dim and width.
+        dim: width D of a concept.
+        width: width H of a context.
+        weight: of the contrastive loss; it is in nats, so it has the weight of no unit of the head's.
+        window: neighbours in a document up to this distance are no rivals.
+        num_negatives: most positions of other rows that a target is compared with.
+    """
+
+    def __init__(
+        self,
+        head: nn.Module,
+        dim: int,
+        width: int,
+        *,
+        weight: float = 0.1,
+        window: int = 1,
+        num_negatives: int = 1024,
+    ) -> None:
+        super().__init__()
+        if weight <= 0:
+            raise ValueError(f"weight must be above 0, found {weight}; without contrast, name the head itself")
+        self.head: Head = head  # type: ignore[assignment]  # a Module that keeps the Head protocol
+        self.contrast = ContrastiveHead(dim, width, window=window, num_negatives=num_negatives)
+        self.weight = weight
+
+    def fit(self, x: Tensor) -> None:
+        """Let the head measure normalised x (N, D), if it is one that does."""
+        if isinstance(self.head, FittedHead):
+            self.head.fit(x)
+
+    def loss(
+        self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the sum as "loss", the head's own as "head_loss" beside its other parts, and the contrastive ones."""
+        own = self.head.loss(context, x, target, visible, generator)
+        contrast = self.contrast.loss(context, x, target, visible, generator)
+        return {
+            **own,
+            "head_loss": own["loss"].detach(),
+            **{f"contrastive_{name}": value.detach() for name, value in contrast.items()},
+            "loss": own["loss"] + self.weight * contrast["loss"],
+        }
+
+    def remember(self, context: Tensor, memory: Any | None = None) -> Any:
+        """Return what the head remembers."""
+        return self.head.remember(context, memory)
+
+    def sample(self, memory: Any, visible: Tensor, *, generator: Generator | None = None, **sampling: Any) -> Tensor:
+        """Return the head's next x (B, Q, D)."""
+        return self.head.sample(memory, visible, generator=generator, **sampling)

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from data.batch import ConceptBatch
+from lcm.backbone import CausalTransformer
+from lcm.heads.contrastive import ContrastiveHead
+from lcm.heads.quantised import QuantisedHead
+from lcm.heads.regression import RegressionHead
+from lcm.heads.two_tower import TwoTowerHead
+from lcm.heads.with_contrast import WithContrast
+from lcm.model import ConceptModel
+
+B, S, D, H = 2, 5, 7, 16
+
+
+def before() -> torch.Tensor:
+    return torch.ones(S, S, dtype=torch.bool).tril(-1).expand(B, S, S)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(params=["regression", "two_tower"])
+def head(request: pytest.FixtureRequest) -> torch.nn.Module:
+    torch.manual_seed(0)
+    head = RegressionHead(D, H) if request.param == "regression" else TwoTowerHead(D, H, num_layers=1, num_heads=2)
+    return head.eval()
+
+
+def test_the_loss_is_the_sum_and_both_are_told(head: torch.nn.Module) -> None:
+    both = WithContrast(head, D, H, weight=0.3).eval()
+    arguments = torch.randn(B, S, H), torch.randn(B, S, D), torch.ones(B, S, dtype=torch.bool), before()
+    values, alone = both.loss(*arguments, seeded()), head.loss(*arguments, seeded())
+    assert torch.equal(values["head_loss"], alone["loss"])  # the head's noise is what it would be without contrast
+    assert {name: values[name] for name in alone if name != "loss"} == {n: v for n, v in alone.items() if n != "loss"}
+    torch.testing.assert_close(values["loss"], alone["loss"] + 0.3 * values["contrastive_loss"])
+    assert 0 <= values["contrastive_accuracy"] <= 1
+
+
+def test_the_concept_is_that_of_the_head(head: torch.nn.Module) -> None:
+    both, context = WithContrast(head, D, H), torch.randn(B, S, H)
+    memory = both.remember(context[:, 2:], both.remember(context[:, :2]))
+    expected = head.sample(head.remember(context), before(), generator=seeded())
+    torch.testing.assert_close(both.sample(memory, before(), generator=seeded()), expected)
+
+
+def test_options_of_sampling_reach_the_head() -> None:
+    both = WithContrast(ContrastiveHead(D, H), D, H)
+    bank = torch.randn(9, D)
+    assert (both.sample(torch.randn(B, S, H), before(), bank=bank)[0, 0] == bank).all(-1).any()
+
+
+def test_contrast_moves_the_backbone_where_the_head_does_not(head: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    both = WithContrast(head, D, H)
+    model = ConceptModel(D, CausalTransformer(H, num_layers=1, num_heads=2, dropout=0.0), both)
+    model.normalizer.fit(torch.randn(50, D))
+    ones = torch.ones(B, S, dtype=torch.bool)
+    batch = ConceptBatch(torch.randn(B, S, D), ones, torch.zeros(B, S, dtype=torch.long))
+    gradients = []
+    for weight in (1e-9, 1.0):
+        both.weight = weight
+        model.zero_grad()
+        model.loss(batch, seeded())["loss"].backward()
+        gradients.append(model.input.weight.grad)
+    assert not torch.allclose(*gradients)
+    assert both.contrast.query.weight.grad is not None and both.contrast.query.weight.grad.any()
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_contrast_without_weight_is_an_error(weight: float) -> None:
+    with pytest.raises(ValueError, match=f"above 0, found {weight}"):
+        WithContrast(RegressionHead(D, H), D, H, weight=weight)
+
+
+def test_a_head_that_measures_data_does_so_inside(generator: torch.Generator) -> None:
+    inner = QuantisedHead(4, 6, num_codebooks=2, num_units=3)
+    WithContrast(inner, 4, 6).fit(torch.randn(20, 4, generator=generator))
+    assert inner.quantizer.fitted
+    WithContrast(RegressionHead(4, 6), 4, 6).fit(torch.zeros(2, 4))
