@@ -1,8 +1,7 @@
-"""Noise: the schedule, the DDIM sampler and classifier-free guidance. Time t is in [0, 1]; 0 is data, 1 is noise."""
+"""Noise: schedules and classifier-free guidance. Time t is in [0, 1]; 0 is data, 1 is noise."""
 
 import math
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,70 +10,122 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (..., D), t (...)) -> x0 (.
 Schedule = Callable[[Tensor], tuple[Tensor, Tensor]]  # t (...) -> alpha (...), sigma (...)
 
 
-class CosineSchedule(nn.Module):
-    """Cosine noise schedule on a grid of T steps: t (...) -> alpha (...), sigma (...), alpha^2 + sigma^2 = 1.
+def grid_times(num_steps: int) -> Tensor:
+    """Times i / T of a schedule with T steps, float64 (T + 1,)."""
+    if num_steps < 2:
+        raise ValueError(f"a noise schedule needs at least 2 steps, found {num_steps}")
+    return torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
 
-    arXiv:2102.09672, Eq. 17, with steps capped at beta = 0.999, then rescaled so that the last step is pure noise
-    (zero terminal SNR, arXiv:2305.08891, Algorithm 1).
+
+def steps_of(alpha_squared: Tensor) -> Tensor:
+    """Steps beta (T,) of a falling alpha^2 (T + 1,), capped at 0.999 as in arXiv:2102.09672."""
+    return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999)
+
+
+class NoiseSchedule(nn.Module):
+    """Noise on a grid of T steps: t (...) -> alpha (...), sigma (...), alpha^2 + sigma^2 = 1.
 
     Args:
-        num_steps: grid points T; a time is rounded to the nearest i / T.
-        offset: keeps the first step's noise from vanishing.
+        beta: (T,), the share of the variance that each step replaces by noise.
+        zero_terminal_snr: shift and scale alpha so that the last step is pure noise (arXiv:2305.08891, Algorithm 1).
+            Without it a sampler starts from a noise that training never showed, but epsilon can be predicted.
     """
 
     alpha: Tensor
     sigma: Tensor
 
-    def __init__(self, num_steps: int = 100, offset: float = 0.008) -> None:
+    def __init__(self, beta: Tensor, *, zero_terminal_snr: bool = True) -> None:
         super().__init__()
-        if num_steps < 2:
-            raise ValueError(f"a noise schedule needs at least 2 steps, found {num_steps}")
-        self.num_steps = num_steps
-        t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
-        f = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
-        beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+        self.num_steps = len(beta)
         alpha = (1 - beta).cumprod(0).sqrt()
-        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+        if zero_terminal_snr:
+            alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
         alpha = torch.cat((torch.ones(1, dtype=torch.float64), alpha))
         self.register_buffer("alpha", alpha.float(), persistent=False)
         self.register_buffer("sigma", (1 - alpha**2).sqrt().float(), persistent=False)
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """T (...) -> alpha (...), sigma (...)."""
+        """T (...), rounded to the grid -> alpha (...), sigma (...)."""
         step = (t * self.num_steps).round().long()
         return self.alpha[step], self.sigma[step]
 
     def times(self, num_steps: int) -> Tensor:
-        """Return falling times (num_steps + 1,) on the grid from 1 to 0; "40 steps" is 40 calls of the denoiser."""
+        """Return falling times (num_steps + 1,) on the grid from 1 to 0."""
         if not 1 <= num_steps <= self.num_steps:
             raise ValueError(f"num_steps must be between 1 and the schedule's {self.num_steps}, found {num_steps}")
         steps = torch.linspace(self.num_steps, 0, num_steps + 1, device=self.alpha.device)
         return steps.round() / self.num_steps
 
 
+class CosineSchedule(NoiseSchedule):
+    """Cosine noise schedule (arXiv:2102.09672, Eq. 17).
+
+    Args:
+        num_steps: grid points T; a time is rounded to the nearest i / T.
+        offset: keeps the first step's noise from vanishing.
+        zero_terminal_snr: make the last step pure noise.
+    """
+
+    def __init__(self, num_steps: int = 100, offset: float = 0.008, *, zero_terminal_snr: bool = True) -> None:
+        t = grid_times(num_steps)
+        alpha_squared = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
+        super().__init__(steps_of(alpha_squared), zero_terminal_snr=zero_terminal_snr)
+
+
+class SigmoidSchedule(NoiseSchedule):
+    """Sigmoid noise schedule, alpha^2 = sigmoid(delta - gamma logit(t)) (arXiv:2412.08821, Eq. 14).
+
+    The logarithm of the SNR is delta - gamma logit(t). The paper's tables give (gamma, delta): (1.5, -1) and (1.5, -2)
+    are near the cosine, (0.8, -1) stays at middle noise and regresses, (3.5, 0) shows the extremes and contrasts.
+
+    Args:
+        num_steps: grid points T; a time is rounded to the nearest i / T.
+        gamma: width of the log-SNR over the times.
+        delta: log-SNR in the middle, at t = 1/2; below 0 is more noise.
+        zero_terminal_snr: make the last step pure noise.
+    """
+
+    def __init__(
+        self, num_steps: int = 100, *, gamma: float = 1.5, delta: float = -1.0, zero_terminal_snr: bool = True
+    ) -> None:
+        if gamma <= 0:
+            raise ValueError(f"gamma must be above 0, or the noise would not grow with time, found {gamma}")
+        alpha_squared = torch.sigmoid(delta - gamma * torch.logit(grid_times(num_steps)))
+        super().__init__(steps_of(alpha_squared), zero_terminal_snr=zero_terminal_snr)
+
+
+class QuadraticSchedule(NoiseSchedule):
+    """Quadratic noise schedule, the square root of beta grows evenly (arXiv:2412.08821, Tables 5 and 6).
+
+    Quadratic-1 is (0.001, 0.0012), Quadratic-2 (0.02, 0.022). Of 100 steps Quadratic-1 ends with alpha^2 = 0.90, which
+    is data; only the rescaling to zero terminal SNR makes a noise schedule of it. Quadratic-2 ends with 0.12.
+
+    Args:
+        num_steps: grid points T; a time is rounded to the nearest i / T.
+        beta_start: share of the variance that the first step replaces.
+        beta_end: share of the variance that the last step replaces.
+        zero_terminal_snr: make the last step pure noise.
+    """
+
+    def __init__(
+        self,
+        num_steps: int = 100,
+        *,
+        beta_start: float = 0.001,
+        beta_end: float = 0.0012,
+        zero_terminal_snr: bool = True,
+    ) -> None:
+        if not 0 < beta_start <= beta_end < 1:
+            raise ValueError(f"betas must be 0 < beta_start <= beta_end < 1, found {beta_start} and {beta_end}")
+        num_betas = len(grid_times(num_steps)) - 1
+        beta = torch.linspace(beta_start**0.5, beta_end**0.5, num_betas, dtype=torch.float64) ** 2
+        super().__init__(beta, zero_terminal_snr=zero_terminal_snr)
+
+
 def add_noise(x: Tensor, noise: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     """x_t = alpha x + sigma noise for x, noise (..., D) and t (...)."""
     alpha, sigma = schedule(t)
     return alpha[..., None] * x + sigma[..., None] * noise
-
-
-def ddim(denoise: Denoise, x: Tensor, times: Iterable[Tensor], schedule: Schedule) -> Tensor:
-    """Carry noise x (..., D) to data along falling times, deterministically (DDIM, arXiv:2010.02502, Eq. 12).
-
-    Args:
-        denoise: predicts x0 (..., D) from x_t (..., D) and t (...).
-        x: the start, normally Gaussian noise.
-        times: falling from 1 to 0.
-        schedule: t -> alpha, sigma.
-    """
-    grid = list(times)
-    for t, s in pairwise(grid):
-        alpha, sigma = schedule(t)
-        x0 = denoise(x, t.expand(x.shape[:-1]))
-        noise = (x - alpha * x0) / sigma
-        alpha, sigma = schedule(s)
-        x = alpha * x0 + sigma * noise
-    return x
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float) -> Tensor:

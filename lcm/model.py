@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from data.batch import ConceptBatch
 from lcm.backbone import CausalTransformer, KeyValueCache
-from lcm.heads.head import Head
+from lcm.heads.head import FittedHead, Head
 from lcm.normalizer import Normalizer
 
 
@@ -57,6 +57,12 @@ class ConceptModel(nn.Module):
         nn.init.zeros_(self.level.weight)
         self.backbone = backbone
         self.head: Head = head  # type: ignore[assignment]  # a Module that keeps the Head protocol
+
+    def fit(self, concepts: Tensor) -> None:
+        """Set what is measured, not learnt, from raw concepts (N, D): the normaliser, and what the head measures."""
+        self.normalizer.fit(concepts)
+        if isinstance(self.head, FittedHead):
+            self.head.fit(self.normalizer(concepts))
 
     def contexts(
         self,

@@ -47,12 +47,12 @@ class LCMTask(LightningModule):
         self.levels = levels or []
 
     def setup(self, stage: str) -> None:
-        """Refuse a store of another encoder; fit the normaliser on training concepts before the first step."""
+        """Refuse a store of another encoder; let the model measure training concepts before the first step."""
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_encoder(self.encoder, data.encoder, "the model")
         if data is not None and stage == "fit" and not self.model.normalizer.fitted:
-            self.model.normalizer.fit(data.sample_concepts())
+            self.model.fit(data.sample_concepts())
 
     def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""

@@ -11,8 +11,13 @@ from data.module import ConceptDataModule
 from decoders.module import SentenceDataModule
 from decoders.task import DecoderTask
 from lcm.callbacks import AveragedWeights, Checkpoints, FitConfig, PredictionFile
+from lcm.heads.contrastive import ContrastiveHead
+from lcm.heads.energy import EnergyHead
+from lcm.heads.flow import FlowHead
+from lcm.heads.quantised import QuantisedContinuousHead, QuantisedHead
 from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
+from lcm.heads.with_contrast import WithContrast
 from lcm.quiet import quiet
 from lcm.schedule import WarmupCosine
 from lcm.task import LCMTask
@@ -23,8 +28,14 @@ NAMED = (
     SentenceDataModule,
     LCMTask,
     DecoderTask,
+    ContrastiveHead,
+    EnergyHead,
+    FlowHead,
+    QuantisedContinuousHead,
+    QuantisedHead,
     RegressionHead,
     TwoTowerHead,
+    WithContrast,
     WarmupCosine,
     AveragedWeights,
     Checkpoints,

@@ -14,6 +14,11 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 COMBINATIONS = [
     ("base", "two_tower", "tiny"),
     ("base", "regression", "tiny"),
+    ("base", "contrastive", "tiny"),
+    ("base", "energy", "tiny"),
+    ("base", "flow", "tiny"),
+    ("base", "quantised", "tiny"),
+    ("base", "quantised_continuous", "tiny"),
     ("base", "two_tower", "smoke"),
     ("decoder",),
     ("decoder", "decoder_smoke"),

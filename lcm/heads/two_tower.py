@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lcm.backbone import SwiGLU
-from lcm.diffusion import CosineSchedule, add_noise, ddim, guide
+from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide
 from lcm.heads.head import mean_over
+from lcm.predictions import ClampedSNR, Prediction, X0Prediction
+from lcm.samplers import Sampler, ddim
 
 Memory = list[tuple[Tensor, Tensor]]  # keys and values a layer, each (B, heads, 1 + S, d); row 0 is the zero vector's
 
@@ -61,8 +63,8 @@ class DenoiserLayer(nn.Module):
 class TwoTowerHead(nn.Module):
     """Diffusion in concept space, conditioned on the contexts before a position (arXiv:2412.08821, section 2.3.4).
 
-    x0 prediction; every position has its own noise level in training. A query sees a zero vector and the contexts
-    before it; for classifier-free guidance a position loses all contexts with probability cond_dropout, by itself.
+    Every position has its own noise level in training. A query sees a zero vector and the contexts before it; for
+    classifier-free guidance a position loses all contexts with probability cond_dropout, by itself.
 
     Args:
         dim: width D of a concept.
@@ -71,8 +73,13 @@ class TwoTowerHead(nn.Module):
         num_heads: attention heads a layer.
         dropout: probability of dropping an element of a branch while training.
         cond_dropout: probability that a position is trained without context.
-        schedule: noise schedule; its grid is that of training.
+        schedule: noise schedule; its grid is that of training. Cosine if not given.
+        prediction: what the network predicts; x0 if not given.
+        weight: weight of the squared error of x0 at each noise level, scaled to a mean of 1 over the grid. If not
+            given, the loss is the squared error of what is predicted.
     """
+
+    loss_weight: Tensor
 
     def __init__(
         self,
@@ -83,7 +90,9 @@ class TwoTowerHead(nn.Module):
         num_heads: int = 4,
         dropout: float = 0.1,
         cond_dropout: float = 0.15,
-        schedule: CosineSchedule | None = None,
+        schedule: NoiseSchedule | None = None,
+        prediction: Prediction | None = None,
+        weight: ClampedSNR | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= cond_dropout < 1:
@@ -92,6 +101,18 @@ class TwoTowerHead(nn.Module):
             raise ValueError(f"width must be a multiple of num_heads, found width {width} and {num_heads} heads")
         self.dim, self.cond_dropout = dim, cond_dropout
         self.schedule = schedule if schedule is not None else CosineSchedule()
+        self.prediction = prediction if prediction is not None else X0Prediction()
+        alpha, sigma = self.schedule.alpha, self.schedule.sigma
+        if self.prediction.divides_by_alpha and alpha[-1] == 0:
+            raise ValueError(
+                f"{type(self.prediction).__name__} divides by alpha, which is 0 at the end of this schedule; "
+                "set its zero_terminal_snr to false, or predict x0 or v"
+            )
+        loss_weight = self.prediction.weight(alpha, sigma)
+        if weight is not None:
+            loss_weight = weight(alpha, sigma)
+            loss_weight = loss_weight / loss_weight[1:].mean()  # training takes no time 0
+        self.register_buffer("loss_weight", loss_weight, persistent=False)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.input = nn.Linear(dim, width)
         layers = nn.ModuleList(DenoiserLayer(width, num_heads, dropout) for _ in range(num_layers))
@@ -101,15 +122,17 @@ class TwoTowerHead(nn.Module):
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
     ) -> dict[str, Tensor]:
-        """Return the squared error of x0, mean over D, at uniform noise levels; also at low, middle and high noise."""
+        """Return the weighted squared error, mean over D, at uniform noise levels; also at low, middle, high noise."""
         num_steps = self.schedule.num_steps
-        t = torch.randint(1, num_steps + 1, x.shape[:2], generator=generator, device=x.device) / num_steps
+        step = torch.randint(1, num_steps + 1, x.shape[:2], generator=generator, device=x.device)
+        t = step / num_steps
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         x_t = add_noise(x, noise, t, self.schedule)
         if self.training and self.cond_dropout:
             kept = torch.rand(x.shape[:2], generator=generator, device=x.device) >= self.cond_dropout
             visible = visible & kept[..., None]
         error = (self.denoise(x_t, t, self.remember(context), visible) - x).square().mean(-1)  # (B, S)
+        error = error * self.loss_weight[step]
         thirds = {"low": t <= 1 / 3, "middle": (t > 1 / 3) & (t <= 2 / 3), "high": t > 2 / 3}
         parts = {f"loss_{name}_noise": mean_over(error.detach(), target & third) for name, third in thirds.items()}
         return {"loss": mean_over(error, target), **parts}
@@ -137,7 +160,8 @@ class TwoTowerHead(nn.Module):
             modulation = layer.modulator(embedded).float()  # 1 + .003 is 1 in bfloat16
             modulation = modulation[which] if which is not None else modulation.unflatten(0, t.shape)
             h = layer(h, modulation, (k, v), seen)
-        return self.output(self.norm(h)).float()
+        alpha, sigma = self.schedule(t)
+        return self.prediction.x0(self.output(self.norm(h)).float(), x_t, alpha[..., None], sigma[..., None])
 
     def sample(
         self,
@@ -149,6 +173,9 @@ class TwoTowerHead(nn.Module):
         guidance_scale: float = 3.0,
         guidance_rescale: float = 0.7,
         initial_noise: float = 0.6,
+        temperature: float = 1.0,
+        epsilon_scale: float = 1.0,
+        sampler: Sampler = ddim,
     ) -> Tensor:
         """Draw one next x (B, Q, D) for each query.
 
@@ -156,14 +183,19 @@ class TwoTowerHead(nn.Module):
             memory: what remember() returned.
             visible: bool (B, Q, S), True = query q sees context s.
             generator: source of the initial noise.
-            num_steps: calls of the denoiser.
+            num_steps: steps of the sampler, each one call of the denoiser; heun() makes 2 num_steps - 2 calls.
             guidance_scale: 1 is no guidance; larger follows the context more closely.
             guidance_rescale: share of the guided deviation that is pulled back.
             initial_noise: standard deviation of the start; smaller is nearer to the mean, hence tamer. The defaults are
-                those of arXiv:2412.08821.
+                those of arXiv:2412.08821; the distribution that was learnt is that of 1, without guidance.
+            temperature: multiplies initial_noise; 0 starts at the centre, and the seed then changes nothing.
+            epsilon_scale: divides the noise left after each step; the paper takes 1.00045.
+            sampler: ddim(), dpm_solver() or heun() of lcm.samplers.
         """
+        if temperature < 0:
+            raise ValueError(f"temperature must be 0 or more, found {temperature}")
         shape = (*visible.shape[:2], self.dim)
-        x = initial_noise * torch.randn(shape, generator=generator, device=visible.device)
+        x = temperature * initial_noise * torch.randn(shape, generator=generator, device=visible.device)
         unseen = torch.zeros_like(visible)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -172,4 +204,5 @@ class TwoTowerHead(nn.Module):
                 return conditional
             return guide(conditional, self.denoise(x_t, t, memory, unseen), guidance_scale, guidance_rescale)
 
-        return ddim(denoise, x, self.schedule.times(num_steps).unbind(), self.schedule)
+        times = self.schedule.times(num_steps).unbind()
+        return sampler(denoise, x, times, self.schedule, epsilon_scale=epsilon_scale)

@@ -22,7 +22,9 @@ def state(path: Path) -> dict[str, torch.Tensor]:
     return content["state_dict"] | {f"live.{k}": v for k, v in content["current_model_state"].items()}
 
 
-@pytest.mark.parametrize("head", ["regression", "two_tower"])
+@pytest.mark.parametrize(
+    "head", ["regression", "two_tower", "contrastive", "energy", "flow", "quantised", "quantised_continuous"]
+)
 def test_a_checkpoint_rebuilds_itself(fit: Fit, head: str, store: ConceptStore) -> None:
     folder = fit(head=head, steps=2)
     task = load_model(folder / "last.ckpt")
