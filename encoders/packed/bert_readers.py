@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.packed.bert import BertLayer, BertWeights, LinearWeights, NormWeights
-from encoders.packed.ops import Activation
+from encoders.packed.ops import Activation, read_linear
 
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -137,9 +137,9 @@ def _concat(*linears: nn.Module) -> LinearWeights:
 
 
 def _linear(linear: nn.Module) -> LinearWeights:
-    if type(linear) is not nn.Linear:  # an adapter's layer has a weight too, and would be lost
-        raise NotImplementedError(f"it has a {type(linear).__name__} where a Linear is expected")
-    return LinearWeights(_float(linear.weight), _float(linear.bias))
+    weight, bias = read_linear(linear)
+    assert bias is not None, linear
+    return LinearWeights(_float(weight), _float(bias))
 
 
 def _norm(norm: nn.LayerNorm) -> NormWeights:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.packed.pack import Pack
@@ -106,6 +106,17 @@ class Ops(Protocol):
     def pool_mean(self, x: Tensor, batch: Batch, normalize: bool) -> Tensor:
         """Returns the mean over each sentence's tokens, float32 (n, H), by choice scaled to length 1."""
         ...
+
+
+def read_linear(linear: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Returns weight and bias of a plain linear layer.
+
+    Raises:
+        NotImplementedError: it is another layer: an adapter's has a weight too, and what it adapts would be lost.
+    """
+    if type(linear) is not nn.Linear:
+        raise NotImplementedError(f"it has a {type(linear).__name__} where a Linear is expected")
+    return linear.weight, linear.bias
 
 
 class TorchOps:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.packed.ops import AttentionShape, Batch, Ops
+from encoders.packed.ops import AttentionShape, Batch, Ops, read_linear
 
 Norm = Callable[[Tensor], Tensor]
 _STEADY_ROTATION = ("default", "linear", "llama3", "yarn")  # the others change with the length of the text
@@ -126,13 +126,13 @@ def read_modern_bert(model: Any) -> PreNormWeights:
         )
         return PreNormLayer(
             layer.attn_norm,
-            _read(layer.attn.Wqkv),
+            read_linear(layer.attn.Wqkv),
             None,
             None,
-            _read(layer.attn.Wo),
+            read_linear(layer.attn.Wo),
             layer.mlp_norm,
-            _read(layer.mlp.Wi),
-            _read(layer.mlp.Wo),
+            read_linear(layer.mlp.Wi),
+            read_linear(layer.mlp.Wo),
             layer.mlp.act,
             shape,
             *kinds[layer.attention_type],
@@ -160,10 +160,10 @@ def read_qwen(model: Any) -> PreNormWeights:
             _concat(attention.q_proj, attention.k_proj, attention.v_proj),
             getattr(attention, "q_norm", None),
             getattr(attention, "k_norm", None),
-            _read(attention.o_proj),
+            read_linear(attention.o_proj),
             layer.post_attention_layernorm,
             _concat(mlp.gate_proj, mlp.up_proj),
-            _read(mlp.down_proj),
+            read_linear(mlp.down_proj),
             mlp.act_fn,
             AttentionShape(
                 config.num_attention_heads,
@@ -185,14 +185,8 @@ def _read_rotation(rotary: Any, prefix: str, kind: object) -> tuple[Tensor, floa
     return getattr(rotary, f"{prefix}inv_freq"), getattr(rotary, f"{prefix}attention_scaling")
 
 
-def _read(linear: nn.Module) -> tuple[Tensor, Tensor | None]:
-    if type(linear) is not nn.Linear:  # an adapter's layer has a weight too, and would be lost
-        raise NotImplementedError(f"it has a {type(linear).__name__} where a Linear is expected")
-    return linear.weight, linear.bias
-
-
 def _concat(*linears: nn.Module) -> tuple[Tensor, Tensor | None]:
-    weights, biases = zip(*map(_read, linears), strict=True)
+    weights, biases = zip(*map(read_linear, linears), strict=True)
     return torch.cat(weights), None if biases[0] is None else torch.cat(biases)
 
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import last_visible, mean_over
+from lcm.heads.head import LastContextHead, last_visible, mean_over
 
 SAME = 1 - 1e-5  # keys of a higher cosine are one sentence that occurs twice
 
 
-class ContrastiveHead(nn.Module):
+class ContrastiveHead(LastContextHead):
     """Tells the next concept from others by its cosine with a query, trained by InfoNCE (arXiv:1807.03748, Eq. 4).
 
     The query is one linear layer from the last visible context. The keys are normalised concepts themselves, so what is
@@ -101,10 +101,6 @@ class ContrastiveHead(nn.Module):
     def find(self, memory: Tensor, visible: Tensor) -> Tensor:
         """Return the query (B, Q, D), of length 1, float32, of the last context that visible (B, Q, S) shows."""
         return F.normalize(self.query(last_visible(memory, visible)).float(), dim=-1)
-
-    def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Return all contexts so far, (B, S, H)."""
-        return context if memory is None else torch.cat((memory, context), dim=1)
 
     def sample(
         self,

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import last_visible, mean_over
+from lcm.heads.head import LastContextHead, last_visible, mean_over
 from lcm.heads.mlp import ResidualMLP
 
 MEAN_DRAWS = 64  # that a temperature below 1 takes its mean from
@@ -25,7 +25,7 @@ def distances(samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return to_targets, apart
 
 
-class EnergyHead(nn.Module):
+class EnergyHead(LastContextHead):
     """Generator of the next x from noise and the last visible context, trained by the energy score (arXiv:2510.27688).
 
     Half of CALM's loss with its best exponent, alpha = 1, over sqrt(D), so that it does not grow with D. Of CALM's
@@ -102,10 +102,6 @@ class EnergyHead(nn.Module):
     def generate(self, uniform: Tensor, context: Tensor) -> Tensor:
         """Turn noise on [-1/2, 1/2] ((B, Q,) num, Z) into x (B, Q, num, D) under contexts (B, Q, H)."""
         return self.network(math.sqrt(12) * uniform, self.context(context)[:, :, None])  # the noise has variance 1
-
-    def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Return all contexts so far, (B, S, H)."""
-        return context if memory is None else torch.cat((memory, context), dim=1)
 
     def sample(
         self,

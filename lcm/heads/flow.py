@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import last_visible, mean_over
+from lcm.heads.head import LastContextHead, by_noise, check_cond_dropout, drop_contexts, last_visible, mean_over
 from lcm.heads.mlp import ResidualMLP
 from lcm.heads.two_tower import embed_time
 
@@ -31,7 +31,7 @@ def midpoint(velocity: Velocity, x: Tensor, times: Iterable[Tensor]) -> Tensor:
     return x
 
 
-class FlowHead(nn.Module):
+class FlowHead(LastContextHead):
     """Rectified flow from noise to the next x, conditioned on the last visible context (arXiv:2209.03003).
 
     On the line x_t = (1 - t) x + t noise the network learns the velocity noise - x; an MLP under the context and the
@@ -59,8 +59,7 @@ class FlowHead(nn.Module):
         time_deviation: float | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= cond_dropout < 1:
-            raise ValueError(f"cond_dropout must be in [0, 1), found {cond_dropout}")
+        check_cond_dropout(cond_dropout)
         if num_draws < 1:
             raise ValueError(f"num_draws must be at least 1, found {num_draws}")
         if time_deviation is not None and time_deviation <= 0:
@@ -75,18 +74,14 @@ class FlowHead(nn.Module):
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
     ) -> dict[str, Tensor]:
         """Return the squared error of the velocity, mean over D; also at low, middle and high noise."""
-        if self.training and self.cond_dropout:
-            kept = torch.rand(x.shape[:2], generator=generator, device=x.device) >= self.cond_dropout
-            visible = visible & kept[..., None]
+        visible = drop_contexts(visible, self.cond_dropout if self.training else 0.0, generator)
         t = self.draw_times((*x.shape[:2], self.num_draws), x, generator)  # (B, S, draws)
         noise = torch.randn((*t.shape, self.dim), generator=generator, device=x.device)
         x_t = torch.lerp(x[:, :, None], noise, t[..., None])
         condition = self.context(last_visible(context, visible))[:, :, None]  # (B, S, 1, H)
         error = (self.velocity(x_t, t, condition) - (noise - x[:, :, None])).square().mean(-1)  # (B, S, draws)
         target = target[..., None].expand_as(error)
-        thirds = {"low": t <= 1 / 3, "middle": (t > 1 / 3) & (t <= 2 / 3), "high": t > 2 / 3}
-        parts = {f"loss_{name}_noise": mean_over(error.detach(), target & third) for name, third in thirds.items()}
-        return {"loss": mean_over(error, target), **parts}
+        return {"loss": mean_over(error, target), **by_noise(error, target, t)}
 
     def draw_times(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
         """Return random times of a shape on the device of `like`; uniform unless training is to be logit-normal."""
@@ -97,10 +92,6 @@ class FlowHead(nn.Module):
     def velocity(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Predict noise - x (..., D), float32, from x_t (..., D) at t (...) under condition (..., H)."""
         return self.network(x_t, condition + self.time(embed_time(t, TIME_STEPS)))
-
-    def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Return all contexts so far, (B, S, H)."""
-        return context if memory is None else torch.cat((memory, context), dim=1)
 
     def sample(
         self,

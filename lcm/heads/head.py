@@ -2,7 +2,8 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Generator, Tensor
+import torch
+from torch import Generator, Tensor, nn
 
 
 class Head(Protocol):
@@ -32,9 +33,37 @@ class FittedHead(Protocol):
         """Measure normalised x (N, D)."""
 
 
+class LastContextHead(nn.Module):
+    """A head that takes the last context that a query sees, and so remembers contexts as they are."""
+
+    def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Return all contexts so far, (B, S, H)."""
+        return context if memory is None else torch.cat((memory, context), dim=1)
+
+
+def check_cond_dropout(cond_dropout: float) -> None:
+    """Refuse what is no probability of training a position without context."""
+    if not 0 <= cond_dropout < 1:
+        raise ValueError(f"cond_dropout must be in [0, 1), found {cond_dropout}")
+
+
+def drop_contexts(visible: Tensor, probability: float, generator: Generator | None) -> Tensor:
+    """Hide all contexts from some queries of visible (B, Q, S), so that the head learns to do without."""
+    if not probability:
+        return visible
+    kept = torch.rand(visible.shape[:2], generator=generator, device=visible.device) >= probability
+    return visible & kept[..., None]
+
+
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of values (B, S) where chosen (B, S) is True; 0 where nothing is."""
     return (values * chosen).sum() / chosen.sum().clamp_min(1)
+
+
+def by_noise(error: Tensor, target: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """Return the mean of error (...) over targets at low, middle and high noise t (...), as losses to log."""
+    thirds = {"low": t <= 1 / 3, "middle": (t > 1 / 3) & (t <= 2 / 3), "high": t > 2 / 3}
+    return {f"loss_{name}_noise": mean_over(error.detach(), target & third) for name, third in thirds.items()}
 
 
 def last_visible(memory: Tensor, visible: Tensor) -> Tensor:

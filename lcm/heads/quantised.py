@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import last_visible, mean_over
+from lcm.heads.head import LastContextHead, check_cond_dropout, drop_contexts, last_visible, mean_over
 from lcm.heads.mlp import ResidualMLP
 from lcm.residual_quantizer import ResidualQuantizer
 
 
-class QuantisedHead(nn.Module):
+class QuantisedHead(LastContextHead):
     """Quant-LCM-d: a softmax over the units of a codebook, given those chosen before it (arXiv:2412.08821, 2.3.5).
 
     What has been chosen goes in as the sum of its centroids, with the number of the codebook and the last visible
@@ -42,8 +42,7 @@ class QuantisedHead(nn.Module):
         num_draws: int = 4,
     ) -> None:
         super().__init__()
-        if not 0 <= cond_dropout < 1:
-            raise ValueError(f"cond_dropout must be in [0, 1), found {cond_dropout}")
+        check_cond_dropout(cond_dropout)
         if num_draws < 1:
             raise ValueError(f"num_draws must be at least 1, found {num_draws}")
         self.cond_dropout, self.num_draws = cond_dropout, num_draws
@@ -60,10 +59,6 @@ class QuantisedHead(nn.Module):
         """Fit the codebooks to normalised x (N, D); the same x gives the same codebooks."""
         self.quantizer.fit(x)
 
-    def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Return all contexts so far, (B, S, H)."""
-        return context if memory is None else torch.cat((memory, context), dim=1)
-
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
     ) -> dict[str, Tensor]:
@@ -79,9 +74,7 @@ class QuantisedHead(nn.Module):
         """Return random codebooks (B, S, draws), the sums before them (B, S, draws, D) and contexts (B, S, 1, H)."""
         num, shape, device = self.quantizer.num_codebooks, units.shape[:2], units.device
         index = torch.randint(num, (*shape, self.num_draws), generator=generator, device=device)
-        if self.training and self.cond_dropout:
-            kept = torch.rand(shape, generator=generator, device=device) >= self.cond_dropout
-            visible = visible & kept[..., None]
+        visible = drop_contexts(visible, self.cond_dropout if self.training else 0.0, generator)
         return index, self.quantizer.decode(units[:, :, None], index), last_visible(context, visible)[:, :, None]
 
     def predict(self, partial: Tensor, index: Tensor, context: Tensor) -> Tensor:

@@ -1,12 +1,11 @@
 """Base-LCM: the next concept by mean squared error."""
 
-import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import last_visible, mean_over
+from lcm.heads.head import LastContextHead, last_visible, mean_over
 
 
-class RegressionHead(nn.Module):
+class RegressionHead(LastContextHead):
     """One linear layer from the last visible context to the next x, trained by squared error (arXiv:2412.08821, 2.3.1).
 
     It predicts the mean of what may come next, so it wins every table of l2 and writes the dullest text.
@@ -27,10 +26,6 @@ class RegressionHead(nn.Module):
         target = target & visible.any(-1)
         error = (self.sample(context, visible) - x).square().mean(-1)  # (B, S)
         return {"loss": mean_over(error, target)}
-
-    def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Return all contexts so far, (B, S, H)."""
-        return context if memory is None else torch.cat((memory, context), dim=1)
 
     def sample(self, memory: Tensor, visible: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Return the prediction (B, Q, D) of the last visible context, of a zero vector where none is visible."""

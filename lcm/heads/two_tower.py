@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from lcm.backbone import SwiGLU
 from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide
-from lcm.heads.head import mean_over
+from lcm.heads.head import by_noise, check_cond_dropout, drop_contexts, mean_over
 from lcm.predictions import ClampedSNR, Prediction, X0Prediction
 from lcm.samplers import Sampler, ddim
 
@@ -95,8 +95,7 @@ class TwoTowerHead(nn.Module):
         weight: ClampedSNR | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= cond_dropout < 1:
-            raise ValueError(f"cond_dropout must be in [0, 1), found {cond_dropout}")
+        check_cond_dropout(cond_dropout)
         if width % num_heads:
             raise ValueError(f"width must be a multiple of num_heads, found width {width} and {num_heads} heads")
         self.dim, self.cond_dropout = dim, cond_dropout
@@ -128,14 +127,10 @@ class TwoTowerHead(nn.Module):
         t = step / num_steps
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         x_t = add_noise(x, noise, t, self.schedule)
-        if self.training and self.cond_dropout:
-            kept = torch.rand(x.shape[:2], generator=generator, device=x.device) >= self.cond_dropout
-            visible = visible & kept[..., None]
+        visible = drop_contexts(visible, self.cond_dropout if self.training else 0.0, generator)
         error = (self.denoise(x_t, t, self.remember(context), visible) - x).square().mean(-1)  # (B, S)
         error = error * self.loss_weight[step]
-        thirds = {"low": t <= 1 / 3, "middle": (t > 1 / 3) & (t <= 2 / 3), "high": t > 2 / 3}
-        parts = {f"loss_{name}_noise": mean_over(error.detach(), target & third) for name, third in thirds.items()}
-        return {"loss": mean_over(error, target), **parts}
+        return {"loss": mean_over(error, target), **by_noise(error, target, t)}
 
     def remember(self, context: Tensor, memory: Memory | None = None) -> Memory:
         """Append the keys and values of contexts (B, S, H); the first call puts the zero vector before them."""
