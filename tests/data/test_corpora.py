@@ -206,7 +206,7 @@ def test_an_unknown_corpus_is_named_with_the_known_ones() -> None:
         next(read_documents("zzz"))
 
 
-EXPECTED = {"grimm": 54, "shakespeare": 38, "austen": 6, "sotu": 233, "moby-dick": 1}
+EXPECTED = {"grimm": 54, "shakespeare": 38, "austen": 6, "sotu": 233, "moby-dick": 1, "anarchism": 143}
 
 
 @pytest.mark.slow
