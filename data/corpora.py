@@ -98,12 +98,10 @@ def _read_grimm(folder: Path, corpus: Corpus, report: ReadReport) -> list[Docume
 
 
 def _read_anarchism(folder: Path, corpus: Corpus, report: ReadReport) -> list[Document]:
-    paths = sorted(folder.glob("*.html"))
-    return [
-        replace(document, source=corpus.name, licence=corpus.licence)
-        for path in paths
-        for document in read_html(path, path.name, report)
-    ]
+    pages = [path for path in sorted(folder.glob("*.html")) if path.stem not in _ABOUT_THE_SITE]
+    report.note(f"left out {', '.join(_ABOUT_THE_SITE)}, which are addresses and quotations")
+    documents = (document for page in pages for document in read_html(page, page.name, report))
+    return [replace(document, source=corpus.name, licence=corpus.licence) for document in documents]
 
 
 def _files_in(folder: str, suffix: str) -> Callable[[str], str | None]:
@@ -120,6 +118,7 @@ _AUSTEN: Mapping[str, str] = {
     "northangerabbey": "Northanger Abbey",
     "persuasion": "Persuasion",
 }
+_ABOUT_THE_SITE = ("alinks", "arlinks", "contact", "links", "quotes", "translations")
 _R_DATA = "usr/lib/R/site-library/janeaustenr/data"
 _ORANGE = "orangecontrib/text/datasets"
 
@@ -183,7 +182,7 @@ CORPORA: Mapping[str, Corpus] = {
         ),
         Corpus(
             name="anarchism",
-            title="An Anarchist FAQ, 143 long pages of argument",
+            title="An Anarchist FAQ, 137 long pages of argument",
             licence="GPL-2",
             kind="apt",
             package="anarchism",
