@@ -12,7 +12,7 @@ from encoders.packed.triton_kernels import attend_kernel, embed_kernel, linear_k
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # torch before 2.10
-    varlen_attn = None  # type: ignore[assignment]
+    varlen_attn = None  # type: ignore[assignment]  # a function that may be missing
 
 _ELEMENTS = 4096  # of a block of rows: 32 a thread with four warps
 # Heads and warps of a program, by its block of tokens. Up to heads of 64, Ampere and Hopper spill no register; heads of

@@ -6,39 +6,26 @@ are left out and named on stderr; run.sh installs them beside the environment.
 
 import argparse
 import csv
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--pairs", type=int, default=9)
-parser.add_argument("--sentences", type=int, default=512)
-parser.add_argument("--threads", type=int, default=1)
-parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
-arguments = parser.parse_args()
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
-for library in ("OMP", "MKL", "OPENBLAS"):
-    os.environ[f"{library}_NUM_THREADS"] = str(arguments.threads)
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])  # before any library counts the cores
+import numpy as np
+import torch
+from peak import compile_peak
+from peers import onnx_encoder, openvino_encoder
+from pinned import pin
+from sample import count_tokens, load_model, padded_tokens, read_sentences, sample_sentences
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from peak import compile_peak  # noqa: E402
-from peers import onnx_encoder, openvino_encoder  # noqa: E402
-from sample import count_tokens, load_model, padded_tokens, read_sentences, sample_sentences  # noqa: E402
+from encoders.packed.families import make_engine
+from encoders.packed.native_library import native_reason
 
-from encoders.packed.families import make_engine  # noqa: E402
-from encoders.packed.native_library import native_reason  # noqa: E402
-
-torch.set_num_threads(arguments.threads)
-clock = time.process_time if arguments.threads == 1 else time.perf_counter
 Encode = Callable[[list[str]], np.ndarray]
 FLOPS_PER_TOKEN = 21_233_664  # of MiniLM's linear layers: 6 x 2 x (4 x 384^2 + 2 x 384 x 1536)
 
 
-def engines() -> Iterator[tuple[str, Encode, bool]]:
+def engines(threads: int, compiled: bool) -> Iterator[tuple[str, Encode, bool]]:
     """Yields name, function, and whether it computes padding."""
     plain, half = load_model(), load_model().to(torch.bfloat16)
     yield "sentence-transformers float32", plain.encode, True
@@ -48,17 +35,17 @@ def engines() -> Iterator[tuple[str, Encode, bool]]:
         True,
     )
     yield "sentence-transformers bfloat16 autocast", autocast(plain), True
-    if arguments.compile:
-        compiled = load_model().to(torch.bfloat16)
-        compiled[0].auto_model = torch.compile(compiled[0].auto_model, dynamic=True)
+    if compiled:
+        faster = load_model().to(torch.bfloat16)
+        faster[0].auto_model = torch.compile(faster[0].auto_model, dynamic=True)
         yield (
             "sentence-transformers bfloat16 compiled",
-            lambda texts: compiled.encode(texts, convert_to_tensor=True).float().numpy(),
+            lambda texts: faster.encode(texts, convert_to_tensor=True).float().numpy(),
             True,
         )
     for name, make in (("ONNX Runtime float32", onnx_encoder), ("OpenVINO", openvino_encoder)):
         try:
-            yield name, make(load_model(), arguments.threads), True
+            yield name, make(load_model(), threads), True
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     yield "packed float32", make_engine(plain, torch.float32, native=False).encode, False
@@ -77,7 +64,7 @@ def autocast(model: torch.nn.Module) -> Encode:
     return encode
 
 
-def measure_matmul() -> float:
+def measure_matmul(clock: Callable[[], float]) -> float:
     """Returns FLOP/s of large bfloat16 products in PyTorch, on random data."""
     a, b = torch.randn(2, 2048, 2048).bfloat16()
     start = clock()
@@ -87,13 +74,21 @@ def measure_matmul() -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--sentences", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
+    arguments = parser.parse_args()
+    pin(arguments.threads)
+    clock = time.process_time if arguments.threads == 1 else time.perf_counter
     texts = sample_sentences(read_sentences(), arguments.sentences)
     model = load_model()
     lengths = count_tokens(model, texts)
     total, padded = int(lengths.sum()), padded_tokens(texts, lengths)
     out = csv.writer(sys.stdout, lineterminator="\n")
     name = f"cpu, {arguments.threads} thread{'s' * (arguments.threads > 1)}"
-    found = list(engines())
+    found = list(engines(arguments.threads, arguments.compile))
     expected = load_model().encode(texts)
     rates: dict[str, list[float]] = {engine: [] for engine, _, _ in found}
     measure_peak = compile_peak(clock)
@@ -102,7 +97,7 @@ def main() -> None:
         encode(texts)  # loads, compiles, warms up
     for pair in range(arguments.pairs):
         peaks.append(measure_peak() * arguments.threads)
-        products.append(measure_matmul())
+        products.append(measure_matmul(clock))
         for engine, encode, _ in found if pair % 2 else reversed(found):
             start = clock()
             encode(texts)

@@ -6,29 +6,21 @@ products are MiniLM's linear layers on as many tokens, by the compiled kernel's 
 
 import argparse
 import csv
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--pairs", type=int, default=7)
-parser.add_argument("--sentences", type=int, default=4000)
-arguments = parser.parse_args()
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+import torch
+from pinned import pin
+from sample import count_tokens, load_model, read_sentences
 
-import torch  # noqa: E402
-from sample import count_tokens, load_model, read_sentences  # noqa: E402
+from data.encode import encode_corpus
+from data.readers import read_documents
+from encoders.packed.ops import TorchOps
+from encoders.sentence_transformer import SentenceTransformerEncoder
 
-from data.encode import encode_corpus  # noqa: E402
-from data.readers import read_documents  # noqa: E402
-from encoders.packed.ops import TorchOps  # noqa: E402
-from encoders.sentence_transformer import SentenceTransformerEncoder  # noqa: E402
-
-torch.set_num_threads(1)
 LAYERS, WIDTH, INNER = 6, 384, 1536
 BUDGET = 4096  # tokens a product, as the packed encoder does them
 
@@ -52,6 +44,11 @@ def multiply(num_tokens: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--sentences", type=int, default=4000)
+    arguments = parser.parse_args()
+    pin(1)
     sentences = read_sentences()[: arguments.sentences]
     encoder = SentenceTransformerEncoder("minilm", dtype="bfloat16")
     encoder.encode(sentences[:64])
