@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from data.document import Document
 from data.durable import read_json
 from data.embed import Advance, Recipe, SplitShard, encode_shard, splitting_of
+from data.end_of_text import END_OF_TEXT, KEY, describe_end, end_of
 from data.manifest import MANIFEST, VERSION, finish_store, opened_for_writing
 from data.pipeline import Behind, run_ahead
 from data.plan import SHARD_CHARS, ShardPlan, count_chars, plan_shards
@@ -77,7 +78,8 @@ def encode_corpus(
     Documents stream through: memory holds a few shards of them, and the beginning of the corpus, which the splitter
     learns from. A run that was cut short continues behind its finished shards and ends with the same bytes as one that
     was not. A store whose documents and settings did not change stays as it is; of one whose documents did, only the
-    shards with other content are made anew.
+    shards with other content are made anew. The sentence that ends a text is encoded too, also for a store that older
+    code finished without it.
 
     Args:
         documents: what to encode, in this order.
@@ -109,6 +111,7 @@ def encode_corpus(
             del sample
             engine(undone, recipe, path, bar.advance)
         settings = {"made_by": _MADE_BY, "splitter": recipe.splitter.describe(), "max_chars": max_chars}
+        settings |= _end_of_text(path, encoder)
         finish_store(path, undone.num_shards, encoder.name, settings)
     store = ConceptStore.open(path)
     if not store.documents.splits.any():
@@ -145,6 +148,12 @@ def _writing(in_process: bool) -> Iterator[Callable[[Path, Shard, str, str], obj
 
 def _write(arguments: tuple[Path, Shard, str, str]) -> None:
     write_shard(*arguments)
+
+
+def _end_of_text(path: Path, encoder: SentenceEncoder) -> dict[str, Any]:
+    """Returns the manifest's entry for the end of text; nothing is encoded if the manifest has it."""
+    found = end_of(read_json(path / MANIFEST)) if (path / MANIFEST).is_file() else {}
+    return found or {KEY: describe_end(encoder.encode([END_OF_TEXT])[0])}
 
 
 class _Undone:

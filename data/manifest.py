@@ -10,6 +10,7 @@ import numpy as np
 
 from data.catalog import CATALOG, Catalog, write_catalog
 from data.durable import hash_file, lock, read_json, told_when_full, write_json
+from data.end_of_text import KEY
 from data.shards import list_sidecars, read_sidecar, sweep_shards
 from data.split import SPLITS
 
@@ -47,9 +48,9 @@ def finish_store(folder: Path, num_shards: int, encoder_name: str, settings: dic
         folder: of the store.
         num_shards: its shards, numbered from 0.
         encoder_name: what `load_encoder` takes to make the encoder again.
-        settings: what else the manifest is to say, such as the splitter.
+        settings: what else the manifest is to say, such as the splitter and the end of text.
     """
-    if _is_finished(folder, num_shards):
+    if _is_finished(folder, num_shards, settings.get(KEY)):
         return
     (folder / MANIFEST).unlink(missing_ok=True)
     sweep_shards(folder, num_shards)
@@ -108,12 +109,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _is_finished(folder: Path, num_shards: int) -> bool:
-    """Says whether manifest and catalog of a store are whole, and there are as many shards."""
+def _is_finished(folder: Path, num_shards: int, end_of_text: dict[str, Any] | None) -> bool:
+    """Says whether manifest and catalog of a store are whole, with as many shards and this end of text."""
     if not ((folder / MANIFEST).is_file() and (folder / CATALOG).is_file()):
         return False
     manifest = read_json(folder / MANIFEST)
-    return len(manifest["shards"]) == num_shards and manifest.get("documents_sha256") == hash_file(folder / CATALOG)
+    if len(manifest["shards"]) != num_shards or manifest.get(KEY) != end_of_text:
+        return False
+    return manifest.get("documents_sha256") == hash_file(folder / CATALOG)
 
 
 def _refuse_other_content(folder: Path, encoder: str, encoder_name: str) -> None:

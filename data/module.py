@@ -1,5 +1,6 @@
 """Concept stores as Lightning data: rows of windows, split by document."""
 
+import warnings
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -26,11 +27,15 @@ class ConceptDataModule(LightningDataModule):
         stride: rows from one training window's start to the next one's; held-out windows do not overlap.
         batch_size: rows a batch and process.
         packing: whether short training windows share a row; neither attention nor loss crosses from one to another.
+        end_of_text: whether a document's last row is followed by the concept of "End of text.", so that a model learns
+            where texts end; it is a sentence like any other, also in the held-out losses.
         weights: share of the training rows that each store gives; none for its share of all rows. A store that is too
             small for its share comes several times an epoch, one that is too large is continued in the next.
         seed: of the training order.
         num_workers: processes that read ahead; the store is memory-mapped, so 0 is enough on one machine.
     """
+
+    collate: Callable[[Any], ConceptBatch] = staticmethod(ConceptBatch.pack)  # items of the data sets -> batch
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class ConceptDataModule(LightningDataModule):
         stride: int = 64,
         batch_size: int = 16,
         packing: bool = True,
+        end_of_text: bool = True,
         weights: list[float] | None = None,
         seed: int = 0,
         num_workers: int = 0,
@@ -53,11 +59,23 @@ class ConceptDataModule(LightningDataModule):
         check_weights(weights, len(self.stores))
         self.length, self.stride, self.batch_size, self.packing = length, stride, batch_size, packing
         self.weights, self.seed, self.num_workers = weights, seed, num_workers
+        self.end_of_text = end_of_text
+        if endless := [str(store.path) for store in self.stores if end_of_text and store.end_of_text is None]:
+            warnings.warn(
+                f"no concept of the end of text in {', '.join(endless)}, so where its texts end is not learnt; run the "
+                "command that wrote it again, which adds one and encodes nothing else",
+                stacklevel=2,
+            )
 
     @property
     def encoder(self) -> str:
         """Fingerprint of the encoder that made the stores."""
         return self.stores[0].encoder
+
+    def end_concept(self) -> Tensor | None:
+        """Returns the raw concept (D,) that ends documents, float32, for the model to know; None if none does."""
+        ends = [end for store in self.stores if (end := self._end_of(store)) is not None]
+        return torch.from_numpy(ends[0]) if ends else None
 
     def sample_concepts(self, num: int = 100_000) -> Tensor:
         """Returns up to `num` raw training concepts (N, D), whole documents in a seeded order, to fit the normaliser.
@@ -85,16 +103,23 @@ class ConceptDataModule(LightningDataModule):
         refuse_empty(self.stores, [len(some) for some in documents], weights, what)
         return documents
 
-    def rows(self, split: str) -> list[WindowRows]:
-        """Returns the rows of a split, a data set for each store; held-out windows have a row each."""
+    def rows(self, split: str, *, ends: bool = True) -> list[WindowRows]:
+        """Returns the rows of a split, a data set for each store; held-out windows have a row each.
+
+        Args:
+            split: "train", "validation" or "test".
+            ends: whether the end of text comes behind documents, if it is to come at all.
+        """
         datasets = []
         for store, documents in zip(self.stores, self.documents(split), strict=True):
             stride = self.stride if split == "train" else self.length
-            windows = cut_windows(documents, store.lengths[documents], self.length, stride)
+            end = self._end_of(store) if ends else None
+            lengths = store.lengths[documents] + (end is not None)
+            windows = cut_windows(documents, lengths, self.length, stride)
             if split == "train" and self.packing:
-                datasets.append(WindowRows.packed(store, windows, self.length, self.seed))
+                datasets.append(WindowRows.packed(store, windows, self.length, self.seed, end=end))
             else:
-                datasets.append(WindowRows(store, windows))
+                datasets.append(WindowRows(store, windows, end=end))
         return datasets
 
     def fill(self, split: str = "train") -> float:
@@ -110,16 +135,14 @@ class ConceptDataModule(LightningDataModule):
         datasets = self.rows("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = EpochBatches(self._batches_of("train", datasets), rank=rank, world_size=world_size)
-        return ResumableLoader(
-            ConcatDataset(datasets), batches, collate_fn=ConceptBatch.pack, num_workers=self.num_workers
-        )
+        return ResumableLoader(ConcatDataset(datasets), batches, collate_fn=self.collate, num_workers=self.num_workers)
 
     def held_out(self, split: str) -> DataLoader[ConceptBatch]:
         """Returns batches of about equally long windows of a split, in a mixed order that is always the same."""
         datasets = self.rows(split)
         batches = EpochBatches(self._batches_of(split, datasets))
         return DataLoader(
-            ConcatDataset(datasets), batch_sampler=batches, collate_fn=ConceptBatch.pack, num_workers=self.num_workers
+            ConcatDataset(datasets), batch_sampler=batches, collate_fn=self.collate, num_workers=self.num_workers
         )
 
     def val_dataloader(self) -> DataLoader[ConceptBatch]:
@@ -131,18 +154,21 @@ class ConceptDataModule(LightningDataModule):
         return self.held_out("test")
 
     def predict_dataloader(self) -> DataLoader[ConceptBatch]:
-        """Returns windows of test documents, in the order of the stores."""
-        dataset: Dataset[Any] = ConcatDataset(self.rows("test"))
+        """Returns windows of test documents, in the order of the stores; behind an end of text nothing is predicted."""
+        dataset: Dataset[Any] = ConcatDataset(self.rows("test", ends=False))
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            collate_fn=ConceptBatch.pack,
+            collate_fn=self.collate,
             num_workers=self.num_workers,
         )
 
     def transfer_batch_to_device(self, batch: ConceptBatch, device: torch.device, dataloader_idx: int) -> ConceptBatch:
         """Moves a batch; Lightning calls it."""
         return batch.to(device)
+
+    def _end_of(self, store: ConceptStore) -> np.ndarray | None:
+        return store.end_of_text if self.end_of_text else None
 
     def _batches_of(self, split: str, datasets: list[WindowRows]) -> Callable[[int], np.ndarray]:
         """Returns a function from an epoch to its batches; held-out rows have one order for all epochs."""

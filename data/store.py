@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.catalog import CATALOG, Catalog, DocumentInfo
+from data.end_of_text import read_end
 from data.manifest import read_manifest
 from data.shards import open_shard, shard_path, view_concepts
 from data.split import SPLITS
-from data.verify import find_faults, size_faults
+from data.verify import end_faults, find_faults, size_faults
 
 __all__ = ["ConceptStore", "DocumentInfo", "check_encoder"]
 
@@ -31,6 +32,7 @@ class ConceptStore:
         encoder_name: what `load_encoder` takes to make it again.
         documents: one description a document, in order; its columns are arrays.
         lengths: rows of each document, int32 (N,).
+        end_of_text: the encoder's concept of "End of text.", float32 (D,); None in a store that older code wrote.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
@@ -41,6 +43,7 @@ class ConceptStore:
         self.encoder_name: str = manifest["encoder_name"]
         self.documents = Catalog(path / CATALOG)
         self.lengths = self.documents.lengths
+        self.end_of_text = read_end(manifest)
         self._shards: OrderedDict[int, tuple[pa.RecordBatch, np.ndarray]] = OrderedDict()
 
     @classmethod
@@ -56,6 +59,8 @@ class ConceptStore:
         if not (path / CATALOG).is_file():
             raise ValueError(f"{path / CATALOG} is missing; run the command that wrote it again")
         for _, fault in size_faults(path, manifest):
+            raise ValueError(f"{fault}; run the command that wrote it again")
+        for fault in end_faults(path, manifest):
             raise ValueError(f"{fault}; run the command that wrote it again")
         try:
             return cls(path, manifest)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data.catalog import CATALOG, Catalog
 from data.durable import hash_file
+from data.end_of_text import read_end
 from data.manifest import read_manifest
 from data.shards import checksum_rows, open_shard, schema, shard_path, view_concepts
 
@@ -23,6 +24,7 @@ def find_faults(path: Path) -> Iterator[str]:
     for index, fault in size_faults(path, manifest):
         whole.discard(index)
         yield fault
+    yield from end_faults(path, manifest)
     if not (path / CATALOG).is_file() or hash_file(path / CATALOG) != manifest["documents_sha256"]:
         yield f"{path / CATALOG} is missing or damaged: its checksum differs"
         return
@@ -50,6 +52,14 @@ def size_faults(path: Path, manifest: dict[str, Any]) -> Iterator[tuple[int, str
             yield index, f"{file} is missing ({rows})"
         elif (size := file.stat().st_size) != shard["bytes"]:
             yield index, f"{file} has {size:,} bytes instead of {shard['bytes']:,} ({rows})"
+
+
+def end_faults(path: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with the concept that ends a text, if something is."""
+    try:
+        read_end(manifest)
+    except ValueError as error:
+        yield f"{path}: {error}"
 
 
 def _find_fault(file: Path, first: int, lengths: np.ndarray, dim: int) -> str:

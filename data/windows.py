@@ -36,32 +36,48 @@ class WindowRows(Dataset[list[Piece]]):
 
     Attributes:
         store: the store.
+        end: concept (D,) that is a row of level 0 behind each document's last; None if there is none. Windows count it.
         windows: int64 (P, 3), those of a row together.
         starts: number of the first window of each row, and the end, int64 (rows + 1,).
         lengths: concepts in each row, int64 (rows,).
     """
 
-    def __init__(self, store: ConceptStore, windows: np.ndarray, starts: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        store: ConceptStore,
+        windows: np.ndarray,
+        starts: np.ndarray | None = None,
+        *,
+        end: np.ndarray | None = None,
+    ) -> None:
         self.store, self.windows = store, windows
+        self.end = None if end is None else end.astype(np.float16)[None]  # as the rows, so that they go in one array
         self.starts = np.arange(len(windows) + 1) if starts is None else starts
         total = np.concatenate(([0], (windows[:, 2] - windows[:, 1]).cumsum()))
         self.lengths = np.diff(total[self.starts])
 
     @classmethod
-    def packed(cls, store: ConceptStore, windows: np.ndarray, length: int, seed: int) -> "WindowRows":
+    def packed(
+        cls, store: ConceptStore, windows: np.ndarray, length: int, seed: int, *, end: np.ndarray | None = None
+    ) -> "WindowRows":
         """Returns rows of up to `length` concepts with as many windows as fit."""
         order, starts = pack(windows[:, 2] - windows[:, 1], length, seed)
-        return cls(store, windows[order], starts)
+        return cls(store, windows[order], starts, end=end)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> list[Piece]:
-        """Returns the windows of a row as views of the store."""
-        return [
-            (self.store.window(document, start, stop), self.store.levels(document)[start:stop])
-            for document, start, stop in self.windows[self.starts[index] : self.starts[index + 1]].tolist()
-        ]
+        """Returns the windows of a row: views of the store, or a copy where a document ends."""
+        return [self._read(*window) for window in self.windows[self.starts[index] : self.starts[index + 1]].tolist()]
+
+    def _read(self, document: int, start: int, stop: int) -> Piece:
+        last = min(stop, int(self.store.lengths[document]))
+        concepts, levels = self.store.window(document, start, last), self.store.levels(document)[start:last]
+        if stop == last:
+            return concepts, levels
+        assert self.end is not None, (document, start, stop, last)
+        return np.concatenate((concepts, self.end)), np.append(levels, np.int8(0))
 
 
 def row_lengths(datasets: Sequence[WindowRows]) -> np.ndarray:

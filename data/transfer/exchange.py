@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from data.catalog import TEXTS
 from data.durable import hidden, lock, publish, read_json, sweep_hidden, sync_folder, told_when_full, write_json
+from data.end_of_text import END_OF_TEXT, KEY, describe_end, end_of
 from data.report import ReadReport
 from data.split import SPLITS
 from data.store import ConceptStore
@@ -97,7 +98,8 @@ def import_store(
     Args:
         path: of the Parquet file or folder, or of the data set.
         out: folder of the new store.
-        encoder: as `load_encoder` takes it; nothing is encoded, its fingerprint and width are asked.
+        encoder: as `load_encoder` takes it; its fingerprint and width are asked, and for the concept that ends a text,
+            if the rows do not come with it; nothing else is encoded.
         text_column: name of the column of sentences.
         concept_column: name of the column of concepts, lists of numbers.
         document_column: name of the column, of numbers or texts, that changes where the next document begins; without
@@ -127,6 +129,8 @@ def import_store(
             raise ValueError(
                 f"{path} holds concepts of {name} ({fingerprint}), not of {made_by.name} ({made_by.fingerprint})"
             )
+    if made_by is not None and KEY not in intake.settings:
+        intake.settings[KEY] = describe_end(made_by.encode([END_OF_TEXT])[0])
     making = Making(
         fingerprint,
         name,
@@ -249,7 +253,8 @@ def _describe_split(folder: Path, name: str, files: list[str], features: dict[st
 def _metadata(store: ConceptStore) -> str:
     """Returns what an export says of its store, as JSON under the name that `data.transfer.intake` looks for."""
     names = ("encoder", "encoder_name", "dim", "dtype", "splitter", "max_chars", "num_documents", "num_sentences")
-    return json.dumps({METADATA: {"version": 1} | {name: store.manifest[name] for name in names}}, ensure_ascii=False)
+    said = {name: store.manifest[name] for name in names} | end_of(store.manifest)
+    return json.dumps({METADATA: {"version": 1} | said}, ensure_ascii=False)
 
 
 class _ShardTable:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from data.document import Block, Document
 from data.durable import hash_file
+from data.end_of_text import end_of
 from data.languages import language_of
 from data.report import ReadReport
 from data.split import SPLITS
@@ -97,7 +98,7 @@ class Intake:
         self._used = self._choose(files)
         self.settings: dict[str, Any] = {"splitter": "not known, imported", "max_chars": 0}
         if self.own is not None:
-            self.settings = {name: self.own[name] for name in ("splitter", "max_chars")}
+            self.settings = {name: self.own[name] for name in ("splitter", "max_chars")} | end_of(self.own)
             if len({file.own["num_sentences"] for file in files if file.own}) == 1 and (
                 self.num_rows < self.own["num_sentences"]
             ):

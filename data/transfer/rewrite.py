@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from data.at_least_one import at_least_one
 from data.durable import lock
+from data.end_of_text import end_of
 from data.report import ReadReport
 from data.split import SPLITS
 from data.store import ConceptStore
@@ -187,6 +188,7 @@ def split_store(
 def _make_like(stores: Sequence[ConceptStore], selection: list[Any], keep_splits: bool) -> Making:
     """Returns what a store is made as that takes its documents from others."""
     splitters = dict.fromkeys(str(store.manifest["splitter"]) for store in stores)
+    ends = [end for store in stores if (end := end_of(store.manifest))]  # of one encoder, so any of them is that of all
     return Making(
         encoder=stores[0].encoder,
         encoder_name=stores[0].encoder_name,
@@ -196,6 +198,7 @@ def _make_like(stores: Sequence[ConceptStore], selection: list[Any], keep_splits
         settings={
             "splitter": " and ".join(splitters),
             "max_chars": max(store.manifest["max_chars"] for store in stores),
+            **(ends[0] if ends else {}),
         },
     )
 

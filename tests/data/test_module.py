@@ -1,11 +1,13 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
@@ -68,7 +70,7 @@ def test_held_out_windows_have_a_row_each_and_every_row_of_the_store_is_in_one(p
         batches: list[ConceptBatch] = list(loader)
         assert all(batch.document is None for batch in batches)
         assert [key(batch) for batch in loader] == [key(batch) for batch in batches]
-        lengths = [module.stores[0].documents[i].num_sentences for i in module.documents(split)[0]]
+        lengths = [module.stores[0].documents[i].num_sentences + 1 for i in module.documents(split)[0]]  # and the end
         assert sum(int(batch.mask.sum()) for batch in batches) == sum(lengths)
         assert sum(map(len, batches)) == sum(-(-length // 5) for length in lengths)
 
@@ -87,7 +89,7 @@ def test_an_epoch_holds_every_window_once_and_batches_are_no_longer_than_their_l
     module = ConceptDataModule(path, length=20, stride=20, batch_size=4, packing=packing)
     batches = list(module.train_dataloader())
     store = module.stores[0]
-    expected = sum(store.documents[i].num_sentences for i in module.documents("train")[0])
+    expected = sum(store.documents[i].num_sentences + 1 for i in module.documents("train")[0])  # and the end
     assert sum(int(batch.mask.sum()) for batch in batches) == expected
     assert all(batch.mask.any(0).all() for batch in batches)
     pieces = sum(
@@ -95,6 +97,49 @@ def test_an_epoch_holds_every_window_once_and_batches_are_no_longer_than_their_l
     )
     assert pieces == len(module.documents("train")[0])
     assert any(batch.document is not None for batch in batches) == packing
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_each_document_ends_with_the_end_of_text_once_where_a_window_reaches_it(path: str, packing: bool) -> None:
+    module, plain = (
+        ConceptDataModule(path, length=6, stride=4, batch_size=4, packing=packing, end_of_text=ends)
+        for ends in (True, False)
+    )
+    end = module.end_concept()
+    assert end is not None and plain.end_concept() is None
+    np.testing.assert_array_equal(end, module.stores[0].end_of_text)
+    for split in ("train", "validation"):
+        pieces = [piece for rows in module.rows(split) for row in rows for piece in row]
+        assert max(len(concepts) for concepts, _ in pieces) == 6
+        last = [np.array_equal(concepts[-1], end) for concepts, _ in pieces]
+        assert sum(last) == len(module.documents(split)[0])
+        assert sum((concepts == end.numpy()).all(-1).sum() for concepts, _ in pieces) == sum(last)
+        assert all(levels[-1] == 0 for (_, levels), ends in zip(pieces, last, strict=True) if ends)
+        without = [piece for rows in plain.rows(split) for row in rows for piece in row]
+        assert not any((concepts == end.numpy()).all(-1).any() for concepts, _ in without)
+    assert all(batch.concepts.shape[1] <= 6 for batch in module.train_dataloader())
+
+
+def test_nothing_is_predicted_behind_the_end_of_text(path: str) -> None:
+    module, plain = (ConceptDataModule(path, length=5, end_of_text=ends, stride=5) for ends in (True, False))
+    rows, expected = ([key(batch) for batch in each.predict_dataloader()] for each in (module, plain))
+    assert rows == expected
+
+
+def test_a_store_of_old_code_trains_without_ends_and_says_so(path: str, other: str, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "old")
+    manifest = json.loads((tmp_path / "old" / "manifest.json").read_text())
+    manifest.pop("end_of_text")
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.warns(UserWarning, match=f"no concept of the end of text in {tmp_path}/old, .* run the command"):
+        module = ConceptDataModule(str(tmp_path / "old"), length=20, stride=10)
+    assert module.end_concept() is None
+    plain = ConceptDataModule(path, length=20, stride=10, end_of_text=False)
+    assert epoch(module) == epoch(plain)
+    with pytest.warns(UserWarning, match="no concept of the end of text"):
+        both = ConceptDataModule([str(tmp_path / "old"), other], length=20, stride=10)
+    assert both.end_concept() is not None
+    assert [rows.end is None for rows in both.rows("train")] == [True, False]
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -1,3 +1,5 @@
+from operator import itemgetter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,22 @@ def test_rows_hold_each_window_once_as_views_of_the_store(store: ConceptStore, p
             seen += 1
     assert seen == len(windows)
     assert (len(rows) < len(windows)) == packed
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_end_stands_behind_the_last_row_of_every_document(store: ConceptStore, packed: bool) -> None:
+    end = np.arange(8, dtype=np.float32) / 3
+    windows = cut_windows(np.arange(9), store.lengths + 1, 12, 12)  # what is left of a document may be its end alone
+    rows = WindowRows.packed(store, windows, 12, 0, end=end) if packed else WindowRows(store, windows, end=end)
+    pieces = [piece for row in rows for piece in row]
+    assert all(concepts.dtype == np.float16 and level.dtype == np.int8 for concepts, level in pieces)
+    in_order = sorted(zip(rows.windows.tolist(), pieces, strict=True), key=itemgetter(0))
+    assert any(start == store.lengths[document] for (document, start, _), _ in in_order)
+    for number in range(9):
+        own = [piece for (document, _, _), piece in in_order if document == number]
+        expected = np.concatenate((store[number], end[None].astype(np.float16)))
+        np.testing.assert_array_equal(np.concatenate([concepts for concepts, _ in own]), expected)
+        assert np.concatenate([level for _, level in own]).tolist() == [*store.levels(number).tolist(), 0]
 
 
 def test_a_million_documents_take_tens_of_bytes_each(store: ConceptStore) -> None:
