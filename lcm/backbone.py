@@ -1,11 +1,20 @@
 """The causal transformer that reads concepts: RMSNorm, RoPE, SwiGLU, SDPA, as in Meta's LCM (arXiv:2412.08821)."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lcm.elementwise import Dropout, RMSNorm, rotated_heads
+from lcm.recent_means import MeansState, RecentMeans
+from lcm.tiles import Tile, TiledAttention, causal_tiles
+
+BRANCH_SCALE = 0.1  # of the last layer of a branch before training
+Angles = tuple[Tensor, Tensor]  # cosines and sines, each (B or 1, 1, S, d/2)
 
 
 def feed_forward_width(width: int) -> int:
@@ -13,14 +22,12 @@ def feed_forward_width(width: int) -> int:
     return 256 * math.ceil(8 * width / 768)
 
 
-def rotate(x: Tensor, positions: Tensor, theta: float = 10_000.0) -> Tensor:
-    """Rotary position embedding (arXiv:2104.09864) of x (B, heads, S, d) at integer positions (B, S)."""
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+def rotary_angles(positions: Tensor, head_dim: int, theta: float = 10_000.0) -> Angles:
+    """Angles of the rotary embedding (arXiv:2104.09864) of a head of d dimensions at integer positions (B, S)."""
+    half = head_dim // 2
+    frequencies = theta ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
     angles = positions[:, None, :, None].float() * frequencies  # (B, 1, S, d/2)
-    cos, sin = angles.cos(), angles.sin()
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
+    return angles.cos(), angles.sin()
 
 
 def attendable(mask: Tensor | None, document: Tensor | None, num_past: int, num_new: int) -> Tensor | None:
@@ -52,9 +59,15 @@ def attendable(mask: Tensor | None, document: Tensor | None, num_past: int, num_
 
 @dataclass
 class KeyValueCache:
-    """Keys and values of the positions read so far, a pair a layer, each (B, heads, S, d)."""
+    """What attention keeps of the positions read so far.
+
+    Attributes:
+        layers: keys and values, a pair a layer, each (B, heads, S, d).
+        means: the state of the recent means, if the backbone has them.
+    """
 
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    means: MeansState | None = None
 
     def __len__(self) -> int:
         return self.layers[0][0].shape[2] if self.layers else 0
@@ -70,14 +83,33 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(
-        self, h: Tensor, positions: Tensor, allowed: Tensor | None, past: tuple[Tensor, Tensor] | None
+        self,
+        h: Tensor,
+        positions: Tensor,
+        allowed: Tensor | list[Tile] | None,
+        past: tuple[Tensor, Tensor] | None,
+        angles: Angles | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the attended h (B, S, H) and the keys and values to cache, (B, heads, past + S, d) each."""
-        q, k, v = self.query_key_value(h).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, positions), rotate(k, positions)
+        """Attend and return what is to be cached.
+
+        Args:
+            h: (B, S, H).
+            positions: (B, S) positions for the rotary embedding.
+            allowed: bool (B, 1, S, past + S), True = seen; or tiles of these pairs; or None for all up to itself.
+            past: keys and values, (B, heads, past, d) each.
+            angles: of the positions, where a caller has them for all layers.
+
+        Returns:
+            The attended h (B, S, H), and keys and values (B, heads, past + S, d).
+        """
+        qkv = self.query_key_value(h).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = rotated_heads(qkv, *(angles or rotary_angles(positions, qkv.shape[-1])))
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=allowed is None and past is None)
+        if isinstance(allowed, list):
+            y = TiledAttention.apply(q, k, v, allowed)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=allowed is None and past is None)
         return self.output(y.transpose(1, 2).flatten(2)), (k, v)
 
 
@@ -97,40 +129,100 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward branches with residuals."""
+    """Pre-norm branches with residuals: one mixes positions, one feeds forward.
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    Args:
+        width: model width H.
+        mixer: (h, ...) -> (mixed h, what to cache): attention or another.
+        dropout: probability of dropping an element of a branch while training.
+    """
+
+    def __init__(self, width: int, mixer: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.attention_norm, self.attention = nn.RMSNorm(width), SelfAttention(width, num_heads)
-        self.feed_forward_norm, self.feed_forward = nn.RMSNorm(width), SwiGLU(width)
-        self.dropout = nn.Dropout(dropout)
+        self.attention_norm, self.attention = RMSNorm(width), mixer
+        self.feed_forward_norm, self.feed_forward = RMSNorm(width), SwiGLU(width)
+        self.dropout = Dropout(dropout)
+        with torch.no_grad():  # a new block changes little: what comes in goes out
+            self.feed_forward.down.weight.mul_(BRANCH_SCALE)
+            for name, parameter in mixer.named_parameters():
+                if name.startswith("output."):
+                    parameter.mul_(BRANCH_SCALE)
 
-    def forward(
-        self, h: Tensor, positions: Tensor, allowed: Tensor | None, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return h (B, S, H) and the keys and values to cache."""
-        y, present = self.attention(self.attention_norm(h), positions, allowed, past)
+    def forward(self, h: Tensor, *mixing: Any) -> tuple[Tensor, Any]:
+        """Return h (B, S, H) and what the mixer caches; `mixing` is what it takes beside h."""
+        y, present = self.attention(self.attention_norm(h), *mixing)
         h = h + self.dropout(y)
         return h + self.dropout(self.feed_forward(self.feed_forward_norm(h))), present
 
 
-class CausalTransformer(nn.Module):
-    """Causal stack over concepts that lets position s see positions up to s: (B, S, H) -> (B, S, H).
+class Backbone(nn.Module):
+    """A causal stack of blocks over concepts: position s sees positions up to s, (B, S, H) -> (B, S, H).
+
+    Args:
+        width: model width H, a multiple of twice num_heads.
+        num_heads: heads of a mixer.
+        mixers: what mixes positions, one a block.
+        dropout: probability of dropping an element of a branch while training.
+    """
+
+    def __init__(self, width: int, num_heads: int, mixers: Iterable[nn.Module], dropout: float) -> None:
+        super().__init__()
+        if width % (2 * num_heads):
+            raise ValueError(f"width must be a multiple of 2 * num_heads, found width {width} and {num_heads} heads")
+        self.width, self.head_dim = width, width // num_heads
+        self.blocks = nn.ModuleList(Block(width, mixer, dropout) for mixer in mixers)
+        self.norm = RMSNorm(width)
+
+    def forward(
+        self, h: Tensor, mask: Tensor | None = None, document: Tensor | None = None, cache: Any = None
+    ) -> tuple[Tensor, Any]:
+        """Read new positions behind those in the cache.
+
+        Args:
+            h: embedded concepts (B, S, H).
+            mask: (B, past + S), True = a real sentence; None if all are. Padding on the right needs no mask.
+            document: (B, S) ids of packed documents, each in one piece; nothing passes a border.
+            cache: what an earlier call returned.
+
+        Returns:
+            Contexts (B, S, H) and the extended cache.
+        """
+        raise NotImplementedError
+
+
+def positions_of(mask: Tensor | None, h: Tensor, num_past: int) -> Tensor:
+    """Positions (B or 1, S) of new h (B, S, H) among the real ones of mask (B, past + S), or among all."""
+    if mask is None:
+        return torch.arange(num_past, num_past + h.shape[1], device=h.device)[None]
+    assert mask.shape == (len(h), num_past + h.shape[1]), (mask.shape, h.shape, num_past)
+    return (mask.cumsum(1) - 1).clamp_min(0)[:, num_past:]
+
+
+class CausalTransformer(Backbone):
+    """Causal stack of attention: (B, S, H) -> (B, S, H).
+
+    It has num_layers * (4 H^2 + 4 H + 3 H F + 2 F + H + 2 H) + H parameters, F = feed_forward_width(H), and (K + 1) H
+    more with K decays.
 
     Args:
         width: model width H, a multiple of twice num_heads.
         num_layers: number of blocks.
         num_heads: attention heads a block.
         dropout: probability of dropping an element of a branch while training.
+        decays: decays of the means of recent positions that the first block is given beside each position; see
+            RecentMeans. None gives none, as in the paper.
     """
 
-    def __init__(self, width: int = 256, num_layers: int = 4, num_heads: int = 4, dropout: float = 0.1) -> None:
-        super().__init__()
-        if width % (2 * num_heads):
-            raise ValueError(f"width must be a multiple of 2 * num_heads, found width {width} and {num_heads} heads")
-        self.width = width
-        self.blocks = nn.ModuleList(Block(width, num_heads, dropout) for _ in range(num_layers))
-        self.norm = nn.RMSNorm(width)
+    def __init__(
+        self,
+        width: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+        decays: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(width, num_heads, (SelfAttention(width, num_heads) for _ in range(num_layers)), dropout)
+        self.recent_means = RecentMeans(width, decays) if decays else None
 
     def forward(
         self,
@@ -139,29 +231,29 @@ class CausalTransformer(nn.Module):
         document: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> tuple[Tensor, KeyValueCache]:
-        """Read new positions behind those in the cache.
-
-        Args:
-            h: embedded concepts (B, S, H).
-            mask: (B, past + S), True = a real sentence; None if all are. Padding on the right needs no mask.
-            document: (B, S) ids of packed documents; attention never crosses a border.
-            cache: what an earlier call returned.
-
-        Returns:
-            Contexts (B, S, H) and the extended cache.
-        """
+        """Read new positions behind those in the cache, as Backbone.forward()."""
         past = cache.layers if cache is not None and len(cache) else [None] * len(self.blocks)
         num_past, num_new = len(cache) if cache is not None else 0, h.shape[1]
-        if mask is None:
-            positions = torch.arange(num_past, num_past + num_new, device=h.device).expand(len(h), -1)
-            if num_past and num_new > 1:
-                mask = torch.ones(len(h), num_past + num_new, dtype=torch.bool, device=h.device)
+        positions = positions_of(mask, h, num_past)
+        if mask is None and num_past and num_new > 1:
+            mask = torch.ones(len(h), num_past + num_new, dtype=torch.bool, device=h.device)
+        allowed: Tensor | list[Tile] | None
+        if mask is None and num_past == 0 and tiles_pay(h, document):
+            allowed = causal_tiles(len(h), num_new, document)
         else:
-            assert mask.shape == (len(h), num_past + num_new), (mask.shape, h.shape, num_past)
-            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, num_past:]
-        allowed = attendable(mask, document, num_past, num_new)
+            allowed = attendable(mask, document, num_past, num_new)
+        means = cache.means if cache is not None else None
+        if self.recent_means is not None:
+            real = None if mask is None else mask[:, num_past:]
+            h, means = self.recent_means(h, positions, real, document, means)
+        angles = rotary_angles(positions, self.head_dim)
         presents = []
         for block, before in zip(self.blocks, past, strict=True):
-            h, present = block(h, positions, allowed, before)
+            h, present = block(h, positions, allowed, before, angles)
             presents.append(present)
-        return self.norm(h), KeyValueCache(presents)
+        return self.norm(h), KeyValueCache(presents, means)
+
+
+def tiles_pay(h: Tensor, document: Tensor | None) -> bool:
+    """Whether attention in tiles is faster than torch's kernels: on a CPU, packed or in bfloat16."""
+    return h.device.type == "cpu" and (document is not None or torch.is_autocast_enabled("cpu"))

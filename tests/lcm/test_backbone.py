@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from lcm.backbone import CausalTransformer, feed_forward_width
+from lcm.backbone import CausalTransformer, attendable, feed_forward_width, rotary_angles
 
 B, S, H = 2, 5, 16
 
 
-@pytest.fixture
-def backbone() -> CausalTransformer:
+@pytest.fixture(params=[None, (0.5, 1.0)], ids=["attention alone", "with means"])
+def backbone(request: pytest.FixtureRequest) -> CausalTransformer:
     torch.manual_seed(0)
-    return CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.1).eval()
+    return CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.1, decays=request.param).eval()
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
@@ -56,6 +56,50 @@ def test_packed_documents_do_not_see_each_other(backbone: CausalTransformer) -> 
     packed, _ = backbone(torch.cat((a, b), 1), document=torch.tensor([[0, 0, 1, 1, 1]]))
     torch.testing.assert_close(packed[:, :2], backbone(a)[0])
     torch.testing.assert_close(packed[:, 2:], backbone(b)[0])
+
+
+@pytest.mark.parametrize("documents", [None, [[0, 0, 1, 1, 1], [0, 0, 0, 0, -1]]])
+def test_tiles_give_what_a_mask_gives_and_so_do_their_gradients(
+    backbone: CausalTransformer, documents: list[list[int]] | None
+) -> None:
+    document = None if documents is None else torch.tensor(documents)
+    h = torch.randn(B, S, H, requires_grad=True)
+    seen = attendable(torch.ones(B, S, dtype=torch.bool), document, 0, S)
+    y, positions = h, torch.arange(S).expand(B, -1)
+    if backbone.recent_means is not None:
+        y, _ = backbone.recent_means(h, positions, None, document)
+    for block in backbone.blocks:
+        y, _ = block(y, positions, seen, None)
+    expected, (got, _) = backbone.norm(y), backbone(h, document=document)
+    torch.testing.assert_close(got, expected)
+    weight = torch.randn(B, S, H)
+    gradients = [torch.autograd.grad((out * weight).sum(), h) for out in (got, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_in_bfloat16_too_a_later_concept_changes_nothing_before_it(backbone: CausalTransformer, packed: bool) -> None:
+    h = torch.randn(1, 300, H)
+    document = torch.repeat_interleave(torch.arange(3), 100)[None] if packed else None
+    exact, _ = backbone(h, document=document)
+    changed = h.clone()
+    changed[:, 150:] += 1
+    with torch.autocast("cpu", torch.bfloat16):
+        before, _ = backbone(h, document=document)
+        after, _ = backbone(changed, document=document)
+        last, _ = backbone(h[:, -1:], cache=backbone(h[:, :-1])[1])
+    assert torch.equal(after[:, :150], before[:, :150])
+    assert not torch.isclose(after[:, 150:], before[:, 150:]).all(-1).any()
+    torch.testing.assert_close(before, exact, atol=0.1, rtol=0)
+    if not packed:
+        torch.testing.assert_close(before[:, -1:], last, atol=0.1, rtol=0)
+
+
+def test_angles_of_all_layers_at_once_are_those_of_each(backbone: CausalTransformer) -> None:
+    h, positions = torch.randn(B, S, H), torch.tensor([[0, 1, 1, 2, 3], [4, 5, 6, 7, 9]])
+    plain, _ = backbone.blocks[0](h, positions, None, None)
+    given, _ = backbone.blocks[0](h, positions, None, None, rotary_angles(positions, H // 2))
+    assert torch.equal(plain, given)
 
 
 def test_parameter_count_equals_the_closed_form() -> None:
