@@ -31,6 +31,22 @@ def midpoint(velocity: Velocity, x: Tensor, times: Iterable[Tensor]) -> Tensor:
     return x
 
 
+def guided(velocity: Velocity, free: Velocity, scale: float) -> Velocity:
+    """Push a velocity away from that without a context (classifier-free guidance, arXiv:2207.12598); 1 does not."""
+    if scale == 1:
+        return velocity
+    return lambda x_t, t: torch.lerp(free(x_t, t), velocity(x_t, t), scale)
+
+
+def flow(velocity: Velocity, noise: Tensor, *, num_steps: int, solver: Solver, temperature: float) -> Tensor:
+    """Carry Gaussian noise (..., D), of deviation `temperature`, to data in even steps."""
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, found {num_steps}")
+    if temperature < 0:
+        raise ValueError(f"temperature must be at least 0, found {temperature}")
+    return solver(velocity, temperature * noise, torch.linspace(1, 0, num_steps + 1, device=noise.device))
+
+
 class FlowHead(LastContextHead):
     """Rectified flow from noise to the next x, conditioned on the last visible context (arXiv:2209.03003).
 
@@ -83,6 +99,12 @@ class FlowHead(LastContextHead):
         target = target[..., None].expand_as(error)
         return {"loss": mean_over(error, target), **by_noise(error, target, t)}
 
+    def estimate(
+        self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, *, num_steps: int = 1
+    ) -> Tensor:
+        """Return x (B, Q, D) after steps of Euler from pure noise; the first, alone, gives about the mean of x."""
+        return self.sample(self.remember(context), visible, generator=generator, num_steps=num_steps, solver=euler)
+
     def draw_times(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
         """Return random times of a shape on the device of `like`; uniform unless training is to be logit-normal."""
         if self.training and self.time_deviation is not None:
@@ -118,19 +140,12 @@ class FlowHead(LastContextHead):
                 velocity exact, T draws with T times its deviation. 0 starts at zero, which training hardly shows:
                 always the same concept, the mean of a Gaussian, and among several modes perhaps one between them.
         """
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, found {num_steps}")
-        if temperature < 0:
-            raise ValueError(f"temperature must be at least 0, found {temperature}")
         context = last_visible(memory, visible)
         condition, unconditional = self.context(context), self.context(context.new_zeros(context.shape[-1]))
-
-        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            followed = self.velocity(x_t, t, condition)
-            if guidance_scale == 1:
-                return followed
-            return torch.lerp(self.velocity(x_t, t, unconditional), followed, guidance_scale)  # arXiv:2207.12598
-
-        shape = (*visible.shape[:2], self.dim)
-        noise = torch.randn(shape, generator=generator, device=visible.device)
-        return solver(velocity, temperature * noise, torch.linspace(1, 0, num_steps + 1, device=noise.device))
+        velocity = guided(
+            lambda x_t, t: self.velocity(x_t, t, condition),
+            lambda x_t, t: self.velocity(x_t, t, unconditional),
+            guidance_scale,
+        )
+        noise = torch.randn((*visible.shape[:2], self.dim), generator=generator, device=visible.device)
+        return flow(velocity, noise, num_steps=num_steps, solver=solver, temperature=temperature)

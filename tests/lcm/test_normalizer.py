@@ -35,7 +35,7 @@ def test_unfitted_and_constant_concepts_are_errors() -> None:
     with pytest.raises(ValueError, match="has not been fitted"):
         Normalizer(3)(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="do not vary"):
-        Normalizer(3).fit(torch.ones(5, 3))
+        Normalizer(3).fit(torch.full((50, 3), 0.1))
     with pytest.raises(ValueError, match="at least 2"):
         Normalizer(3).fit(torch.ones(1, 3))
 
