@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lcm.backbone import SwiGLU
-from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide
-from lcm.heads.head import by_noise, check_cond_dropout, drop_contexts, mean_over
-from lcm.predictions import ClampedSNR, Prediction, X0Prediction
-from lcm.samplers import Sampler, ddim
+from lcm.denoiser import Denoiser
+from lcm.diffusion import NoiseSchedule
+from lcm.predictions import ClampedSNR, Prediction
 
 Memory = list[tuple[Tensor, Tensor]]  # keys and values a layer, each (B, heads, 1 + S, d); row 0 is the zero vector's
 
@@ -60,7 +59,7 @@ class DenoiserLayer(nn.Module):
         return h + gate_f * self.dropout(self.feed_forward(y))
 
 
-class TwoTowerHead(nn.Module):
+class TwoTowerHead(Denoiser):
     """Diffusion in concept space, conditioned on the contexts before a position (arXiv:2412.08821, section 2.3.4).
 
     Every position has its own noise level in training. A query sees a zero vector and the contexts before it; for
@@ -79,8 +78,6 @@ class TwoTowerHead(nn.Module):
             given, the loss is the squared error of what is predicted.
     """
 
-    loss_weight: Tensor
-
     def __init__(
         self,
         dim: int,
@@ -94,24 +91,9 @@ class TwoTowerHead(nn.Module):
         prediction: Prediction | None = None,
         weight: ClampedSNR | None = None,
     ) -> None:
-        super().__init__()
-        check_cond_dropout(cond_dropout)
+        super().__init__(dim, cond_dropout=cond_dropout, schedule=schedule, prediction=prediction, weight=weight)
         if width % num_heads:
             raise ValueError(f"width must be a multiple of num_heads, found width {width} and {num_heads} heads")
-        self.dim, self.cond_dropout = dim, cond_dropout
-        self.schedule = schedule if schedule is not None else CosineSchedule()
-        self.prediction = prediction if prediction is not None else X0Prediction()
-        alpha, sigma = self.schedule.alpha, self.schedule.sigma
-        if self.prediction.divides_by_alpha and alpha[-1] == 0:
-            raise ValueError(
-                f"{type(self.prediction).__name__} divides by alpha, which is 0 at the end of this schedule; "
-                "set its zero_terminal_snr to false, or predict x0 or v"
-            )
-        loss_weight = self.prediction.weight(alpha, sigma)
-        if weight is not None:
-            loss_weight = weight(alpha, sigma)
-            loss_weight = loss_weight / loss_weight[1:].mean()  # training takes no time 0
-        self.register_buffer("loss_weight", loss_weight, persistent=False)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.input = nn.Linear(dim, width)
         layers = nn.ModuleList(DenoiserLayer(width, num_heads, dropout) for _ in range(num_layers))
@@ -122,15 +104,16 @@ class TwoTowerHead(nn.Module):
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
     ) -> dict[str, Tensor]:
         """Return the weighted squared error, mean over D, at uniform noise levels; also at low, middle, high noise."""
-        num_steps = self.schedule.num_steps
-        step = torch.randint(1, num_steps + 1, x.shape[:2], generator=generator, device=x.device)
-        t = step / num_steps
-        noise = torch.randn(x.shape, generator=generator, device=x.device)
-        x_t = add_noise(x, noise, t, self.schedule)
-        visible = drop_contexts(visible, self.cond_dropout if self.training else 0.0, generator)
-        error = (self.denoise(x_t, t, self.remember(context), visible) - x).square().mean(-1)  # (B, S)
-        error = error * self.loss_weight[step]
-        return {"loss": mean_over(error, target), **by_noise(error, target, t)}
+        return self.denoising_loss(x, target, self.remember(context), visible, generator)
+
+    def estimate(
+        self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, *, num_steps: int = 1
+    ) -> Tensor:
+        """Return x0 (B, Q, D) after steps of DDIM from pure noise; the first, alone, gives about the mean of x."""
+        memory = self.remember(context)
+        return self.sample(
+            memory, visible, generator=generator, num_steps=num_steps, guidance_scale=1.0, initial_noise=1.0
+        )
 
     def remember(self, context: Tensor, memory: Memory | None = None) -> Memory:
         """Append the keys and values of contexts (B, S, H); the first call puts the zero vector before them."""
@@ -155,49 +138,4 @@ class TwoTowerHead(nn.Module):
             modulation = layer.modulator(embedded).float()  # 1 + .003 is 1 in bfloat16
             modulation = modulation[which] if which is not None else modulation.unflatten(0, t.shape)
             h = layer(h, modulation, (k, v), seen)
-        alpha, sigma = self.schedule(t)
-        return self.prediction.x0(self.output(self.norm(h)).float(), x_t, alpha[..., None], sigma[..., None])
-
-    def sample(
-        self,
-        memory: Memory,
-        visible: Tensor,
-        *,
-        generator: Generator | None = None,
-        num_steps: int = 40,
-        guidance_scale: float = 3.0,
-        guidance_rescale: float = 0.7,
-        initial_noise: float = 0.6,
-        temperature: float = 1.0,
-        epsilon_scale: float = 1.0,
-        sampler: Sampler = ddim,
-    ) -> Tensor:
-        """Draw one next x (B, Q, D) for each query.
-
-        Args:
-            memory: what remember() returned.
-            visible: bool (B, Q, S), True = query q sees context s.
-            generator: source of the initial noise.
-            num_steps: steps of the sampler, each one call of the denoiser; heun() makes 2 num_steps - 2 calls.
-            guidance_scale: 1 is no guidance; larger follows the context more closely.
-            guidance_rescale: share of the guided deviation that is pulled back.
-            initial_noise: standard deviation of the start; smaller is nearer to the mean, hence tamer. The defaults are
-                those of arXiv:2412.08821; the distribution that was learnt is that of 1, without guidance.
-            temperature: multiplies initial_noise; 0 starts at the centre, and the seed then changes nothing.
-            epsilon_scale: divides the noise left after each step; the paper takes 1.00045.
-            sampler: ddim(), dpm_solver() or heun() of lcm.samplers.
-        """
-        if temperature < 0:
-            raise ValueError(f"temperature must be 0 or more, found {temperature}")
-        shape = (*visible.shape[:2], self.dim)
-        x = temperature * initial_noise * torch.randn(shape, generator=generator, device=visible.device)
-        unseen = torch.zeros_like(visible)
-
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            conditional = self.denoise(x_t, t, memory, visible)
-            if guidance_scale == 1:
-                return conditional
-            return guide(conditional, self.denoise(x_t, t, memory, unseen), guidance_scale, guidance_rescale)
-
-        times = self.schedule.times(num_steps).unbind()
-        return sampler(denoise, x, times, self.schedule, epsilon_scale=epsilon_scale)
+        return self.to_x0(self.output(self.norm(h)), x_t, t)

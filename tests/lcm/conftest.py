@@ -16,6 +16,7 @@ from lcm.cli import main
 from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
 from lcm.model import ConceptModel
+from lcm.one_tower import OneTowerModel
 
 B, S, D, H = 2, 6, 7, 16
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -24,18 +25,19 @@ NOUNS = ["fox", "miller", "king", "stone", "river", "crown", "raven", "well", "h
 
 def make_model(kind: str, dim: int = D) -> ConceptModel:
     torch.manual_seed(0)
-    backbone = CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.0)
-    head = (
-        RegressionHead(dim, H) if kind == "regression" else TwoTowerHead(dim, H, num_layers=2, num_heads=2, dropout=0.0)
-    )
-    model = ConceptModel(dim, backbone, head)
+    backbone = CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.0, decays=(0.5, 1.0))
+    model: ConceptModel = {
+        "regression": lambda: ConceptModel(dim, backbone, RegressionHead(dim, H)),
+        "two_tower": lambda: ConceptModel(dim, backbone, TwoTowerHead(dim, H, num_layers=2, num_heads=2, dropout=0.0)),
+        "one_tower": lambda: OneTowerModel(dim, backbone),
+    }[kind]()
     for parameter in model.parameters():  # AdaLN-zero and the level table start at zero, which would hide errors
         torch.nn.init.normal_(parameter, std=0.3)
     model.normalizer.fit(torch.randn(50, dim) * 0.1 + 1)
     return model.eval()
 
 
-@pytest.fixture(params=["regression", "two_tower"])
+@pytest.fixture(params=["regression", "two_tower", "one_tower"])
 def model(request: pytest.FixtureRequest) -> ConceptModel:
     return make_model(request.param)
 

@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from data.batch import ConceptBatch
+from lcm.backbone import CausalTransformer
+from lcm.denoiser import Denoiser
 from lcm.generation import continue_concepts
+from lcm.heads.contrastive import ContrastiveHead
 from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
+from lcm.heads.with_contrast import WithContrast
 from lcm.model import ConceptModel
 
 
@@ -65,7 +69,7 @@ def test_ragged_prefixes_continue_as_each_alone(model: ConceptModel, batch: Conc
 
 
 def test_teacher_forced_prediction_equals_predicting_the_next(model: ConceptModel, batch: ConceptBatch) -> None:
-    if isinstance(model.head, TwoTowerHead):
+    if isinstance(model.head, Denoiser):
         model.head.sample = _same_noise_everywhere(model.head.sample)  # type: ignore[method-assign]
     forced = model.predict(batch, **sampling(model))
     for s in range(1, batch.concepts.shape[1]):
@@ -105,7 +109,7 @@ def test_it_learns_three_documents(model: ConceptModel) -> None:
     batch = ConceptBatch(concepts, torch.ones(3, 8, dtype=torch.bool), torch.zeros(3, 8, dtype=torch.long))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
-    if isinstance(model.head, TwoTowerHead):
+    if isinstance(model.head, Denoiser):
         model.head.cond_dropout = 0.0  # what is trained without context cannot be learnt by heart
     for step in range(300):
         loss = model.train().loss(batch, seeded(step))["loss"]
@@ -114,3 +118,50 @@ def test_it_learns_three_documents(model: ConceptModel) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-20:]) < sum(losses[:20]) / 5
+
+
+def test_other_rows_can_be_read_in_place_of_the_batch(model: ConceptModel, batch: ConceptBatch) -> None:
+    own = model.loss(batch, seeded())["loss"]
+    assert torch.equal(model.loss(batch, seeded(), read=batch)["loss"], own)
+    other = dataclasses.replace(batch, concepts=batch.concepts.flip(0), level=torch.zeros_like(batch.level))
+    assert not torch.isclose(model.loss(batch, seeded(), read=other)["loss"], own)
+    # The batch says what is predicted, and from where: a model that is deaf to its context does not notice.
+    deaf = dataclasses.replace(batch, document=torch.arange(batch.mask.shape[1]).expand_as(batch.mask))
+    assert torch.equal(model.loss(deaf, seeded(), read=other)["loss"], model.loss(deaf, seeded())["loss"])
+
+
+def test_what_is_read_is_seen_up_to_the_target_and_without_padding(model: ConceptModel, batch: ConceptBatch) -> None:
+    level = torch.full_like(batch.level, 1)
+    level[:, 4] = 0
+    one = dataclasses.replace(batch, level=level)  # position 4 is the only target
+    own = model.loss(one, seeded(), read=one)["loss"]
+    for s in range(batch.mask.shape[1]):
+        concepts = batch.concepts.clone()
+        concepts[:, s] += 0.1
+        changed = dataclasses.replace(one, concepts=concepts)
+        assert torch.equal(model.loss(one, seeded(), read=changed)["loss"], own) == (s >= 4)
+    short = dataclasses.replace(one, mask=torch.arange(batch.mask.shape[1]).expand_as(batch.mask) < 2)
+    noise = dataclasses.replace(short, concepts=torch.where(short.mask[..., None], batch.concepts, 9.0))
+    assert torch.equal(model.loss(one, seeded(), read=short)["loss"], model.loss(one, seeded(), read=noise)["loss"])
+
+
+def test_a_model_tells_its_sampling_options() -> None:
+    backbone = CausalTransformer(width=16, num_layers=1, num_heads=2)
+    diffusion = {"num_steps", "guidance_scale", "guidance_rescale", "initial_noise", "temperature", "epsilon_scale"}
+    inner = TwoTowerHead(7, 16)
+    assert ConceptModel(7, backbone, RegressionHead(7, 16)).sampling_options() == set()
+    for head in (inner, WithContrast(inner, 7, 16)):
+        assert ConceptModel(7, backbone, head).sampling_options() == diffusion | {"sampler"}
+
+
+@pytest.mark.parametrize("width", [12, 40])
+def test_an_untrained_model_repeats_the_part_of_what_it_reads_that_fits_its_width(width: int) -> None:
+    """Contrastive and regression heads start as the inverse of the input layer, so training starts at copying."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 9, 24)
+    for head in (ContrastiveHead(24, width), RegressionHead(24, width)):
+        model = ConceptModel(24, CausalTransformer(width, 2, 2, dropout=0.0), head).eval()
+        model.fit(x.flatten(0, 1))
+        predicted = model.normalizer(model.predict_next(x))
+        like = torch.cosine_similarity(predicted, model.normalizer(x[:, -1]), dim=-1)
+        assert (like > 0.9 * min(1, width / 24) ** 0.5).all() if width >= 24 else (like > 0.4).all()
