@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import LastContextHead, last_visible, mean_over
+from lcm.heads.head import LastContextHead, last_visible, mean_over, start_as
 
 SAME = 1 - 1e-5  # keys of a higher cosine are one sentence that occurs twice
 
@@ -19,18 +19,23 @@ class ContrastiveHead(LastContextHead):
     The cosine is multiplied by a learnt scale with a cap, beyond which it has no gradient (arXiv:2103.00020, 2.5).
 
     Rivals of a target are the other targets of its row and up to `num_negatives` positions of other rows, drawn anew
-    for each batch and only from this process. Left out are the neighbours in its document, which may be as good an
-    answer, and sentences equal to it, which overlapping windows bring. Only a direction is learnt; about lengths the
-    loss says nothing.
+    for each batch and only from this process. `num_banked` more come from a bank of training concepts; they cost a
+    product each and no pass through the model, and teach to find a concept among all others. Left out are the
+    neighbours in its document, which may be as good an answer, and sentences equal to it, which overlapping windows
+    bring. Only a direction is learnt; about lengths the loss says nothing.
 
     Args:
         dim: width D of a concept.
         width: width H of a context.
         window: neighbours up to this distance are no rivals; 0 makes all of them rivals.
         num_negatives: most positions of other rows that a target is compared with.
+        num_banked: training concepts that a target is compared with as well, drawn anew for each batch.
+        bank_size: training concepts to draw from; they are measured before the first step and kept in the checkpoint.
         scale: factor of the cosine at the start.
         max_scale: its cap.
     """
+
+    bank: Tensor
 
     def __init__(
         self,
@@ -39,17 +44,34 @@ class ContrastiveHead(LastContextHead):
         *,
         window: int = 1,
         num_negatives: int = 1024,
+        num_banked: int = 0,
+        bank_size: int = 16_384,
         scale: float = 1 / 0.07,
         max_scale: float = 100.0,
     ) -> None:
         super().__init__()
         if window < 0 or num_negatives < 0:
             raise ValueError(f"window and num_negatives must be at least 0, found {window} and {num_negatives}")
+        if not 0 <= num_banked <= bank_size:
+            raise ValueError(f"need 0 <= num_banked <= bank_size, found {num_banked} and {bank_size}")
         if not 0 < scale <= max_scale:
             raise ValueError(f"need 0 < scale <= max_scale, found {scale} and {max_scale}")
         self.dim, self.window, self.num_negatives, self.max_scale = dim, window, num_negatives, max_scale
         self.query = nn.Linear(width, dim)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))  # FSDP shards no number without a dimension
+        self.num_banked = num_banked
+        self.register_buffer("bank", torch.zeros(bank_size if num_banked else 0, dim, dtype=torch.float16))
+
+    def fit(self, x: Tensor) -> None:
+        """Fill the bank with some of normalised x (N, D), over and over if there are too few."""
+        if self.num_banked:
+            drawn = torch.randperm(len(x), generator=Generator().manual_seed(0)).to(x.device)
+            some = x[drawn[torch.arange(len(self.bank), device=x.device) % len(x)]]
+            self.bank.copy_(F.normalize(some.float(), dim=-1))
+
+    def align(self, weight: Tensor) -> None:
+        """Start with what was read as the query, from the input layer's weight (H, D)."""
+        start_as(self.query, weight.T)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -83,7 +105,7 @@ class ContrastiveHead(LastContextHead):
         return (distance == 0) | ((distance <= self.window) & document)
 
     def draw_others(self, key: Tensor, target: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        """Return keys (M, D) drawn from the batch and which of them are rivals of a position: bool (B, S, M).
+        """Return keys (M, D) drawn from batch and bank, and which of them are rivals of a position: bool (B, S, M).
 
         Positions of the row itself and those that are no target are drawn too and are no rivals, so that M depends on
         the shapes alone.
@@ -92,15 +114,23 @@ class ContrastiveHead(LastContextHead):
         drawn = torch.randperm(target.numel(), generator=generator, device=key.device)[: self.num_negatives]
         other, row = key.flatten(0, 1)[drawn], torch.arange(num_rows, device=key.device)[:, None]
         rival = target.flatten()[drawn] & (drawn // num_positions != row)  # (B, M)
+        if self.num_banked:
+            places = torch.randint(len(self.bank), (self.num_banked,), generator=generator, device=key.device)
+            other = torch.cat((other, F.normalize(self.bank[places].float(), dim=-1)))  # float16 is not exact
+            rival = F.pad(rival, (0, self.num_banked), value=True)
         return other, rival[:, None] & (key @ other.mT < SAME)
 
     def scale(self) -> Tensor:
         """Return the factor of the cosine."""
-        return self.log_scale.exp().clamp_max(self.max_scale)
+        return self.log_scale[0].exp().clamp_max(self.max_scale)
 
     def find(self, memory: Tensor, visible: Tensor) -> Tensor:
         """Return the query (B, Q, D), of length 1, float32, of the last context that visible (B, Q, S) shows."""
         return F.normalize(self.query(last_visible(memory, visible)).float(), dim=-1)
+
+    def estimate(self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the query (B, Q, D) times sqrt(D), which is as far out as concepts are."""
+        return self.find(context, visible) * math.sqrt(self.dim)
 
     def sample(
         self,

@@ -82,6 +82,10 @@ class EnergyHead(LastContextHead):
         distance, spread = (mean_over(value / math.sqrt(self.dim), target) for value in distances(samples, targets))
         return {"loss": distance - spread / 2, "distance": distance.detach(), "spread": spread.detach()}
 
+    def estimate(self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return one draw (B, Q, D); its noise has no gradient, what is made of it has."""
+        return self.draw(last_visible(context, visible), 1, generator)[:, :, 0]
+
     def draw(self, context: Tensor, num: int, generator: Generator | None) -> Tensor:
         """Draw x (B, Q, num, D) under contexts (B, Q, H)."""
         shape = (*context.shape[:2], num, self.noise_dim)

@@ -33,12 +33,41 @@ class FittedHead(Protocol):
         """Measure normalised x (N, D)."""
 
 
+@runtime_checkable
+class AlignedHead(Protocol):
+    """A head that can start as the inverse of the model's input layer, so that a new model repeats what it reads."""
+
+    def align(self, weight: Tensor) -> None:
+        """Start from the input layer's weight (H, D), whose rows or columns are orthonormal."""
+
+
+@runtime_checkable
+class DifferentiableHead(Protocol):
+    """A head that gives a concept with gradients, so that a loss of its text may teach it.
+
+    Options of an estimate are further keyword arguments.
+    """
+
+    def estimate(self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return one next x (B, Q, D) for each query of visible (B, Q, S), with gradients to contexts (B, S, H).
+
+        The true x (B, Q, D) is there for heads whose estimate starts from it; none of those here looks at it.
+        """
+
+
 class LastContextHead(nn.Module):
     """A head that takes the last context that a query sees, and so remembers contexts as they are."""
 
     def remember(self, context: Tensor, memory: Tensor | None = None) -> Tensor:
         """Return all contexts so far, (B, S, H)."""
         return context if memory is None else torch.cat((memory, context), dim=1)
+
+
+@torch.no_grad()
+def start_as(layer: nn.Linear, weight: Tensor) -> None:
+    """Set a layer to a weight, without bias."""
+    layer.weight.copy_(weight)
+    layer.bias.zero_()
 
 
 def check_cond_dropout(cond_dropout: float) -> None:

@@ -68,6 +68,21 @@ class QuantisedHead(LastContextHead):
         logits = self.predict(partial, index, seen).movedim(-1, 1)  # (B, U, S, draws)
         return self.averages(F.cross_entropy(logits, units.gather(-1, index), reduction="none"), index, target)
 
+    def estimate(self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return a sum of drawn centroids (B, Q, D) whose gradient is that of the sum of expected ones.
+
+        This is the straight-through estimator (arXiv:1308.3432): the decoder reads a concept that sampling may give.
+        What has been drawn goes into the next call of the network as it is, without gradient.
+        """
+        seen = last_visible(context, visible)
+        total = partial = seen.new_zeros(*seen.shape[:2], self.quantizer.dim, dtype=torch.float32)
+        for k, codebook in enumerate(self.quantizer.codebooks):
+            logits = self.logits(partial, k, seen)
+            drawn = codebook[draw(logits.detach(), temperature=1.0, top_k=None, top_p=1.0, generator=generator)]
+            expected = logits.softmax(-1) @ codebook
+            total, partial = total + (drawn + (expected - expected.detach())), partial + drawn
+        return total
+
     def prepare(
         self, context: Tensor, units: Tensor, visible: Tensor, generator: Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,6 +185,17 @@ class QuantisedContinuousHead(QuantisedHead):
         nll = F.cross_entropy(logits, units[..., k, None].expand_as(index), reduction="none")
         nll = mean_over(nll, target[..., None] & (index == k))
         return values | {"loss": values["loss"] + nll - nll.detach(), "unit_nll": nll.detach()}
+
+    def estimate(self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the continuous x (B, Q, D) behind fewer than M of the head's own units, how many is drawn."""
+        seen = last_visible(context, visible)
+        depth = int(torch.randint(self.quantizer.num_codebooks, (), generator=generator, device=seen.device))
+        partial = seen.new_zeros(*seen.shape[:2], self.quantizer.dim, dtype=torch.float32)
+        with torch.no_grad():
+            for k in range(depth):
+                partial = partial + self.quantizer.codebooks[k][self.logits(partial, k, seen).argmax(-1)]
+        index = torch.full(partial.shape[:-1], depth, device=partial.device)
+        return partial + self.predict(partial, index, seen)
 
     def by_distance(self, residual: Tensor, k: int | Tensor) -> Tensor:
         """Logits (..., U) of the units of codebook k by their distance from residual (..., D)."""

@@ -1,31 +1,63 @@
-"""Base-LCM: the next concept by mean squared error."""
+"""Base-LCM: the next concept by an error of the prediction, squared unless another is given."""
 
+from collections.abc import Callable
+
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import LastContextHead, last_visible, mean_over
+from lcm.heads.head import LastContextHead, last_visible, mean_over, start_as
+
+Error = Callable[[Tensor, Tensor], Tensor]  # prediction and x (B, S, D) -> (B, S)
+SHRUNK = (
+    0.3  # of a context's length before training: the mean of what comes next is nearer to the centre than a concept
+)
+
+
+def squared_error(predicted: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error over D."""
+    return (predicted - x).square().mean(-1)
+
+
+def huber_error(predicted: Tensor, x: Tensor) -> Tensor:
+    """Mean over D of Huber's error with delta 1 (1964): squared near, linear far, so outliers pull less."""
+    return F.huber_loss(predicted, x, reduction="none").mean(-1)
+
+
+def cosine_error(predicted: Tensor, x: Tensor) -> Tensor:
+    """One less the cosine with x; the length of the prediction is not learnt."""
+    return 1 - F.cosine_similarity(predicted, x, dim=-1)
 
 
 class RegressionHead(LastContextHead):
-    """One linear layer from the last visible context to the next x, trained by squared error (arXiv:2412.08821, 2.3.1).
+    """One linear layer from the last visible context to the next x (arXiv:2412.08821, 2.3.1).
 
-    It predicts the mean of what may come next, so it wins every table of l2 and writes the dullest text.
+    By squared error it predicts the mean of what may come next, so it wins every table of l2 and writes the
+    dullest text.
 
     Args:
         dim: width D of a concept.
         width: width H of a context.
+        error: what training makes small: squared_error(), huber_error() or cosine_error().
     """
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, dim: int, width: int, error: Error = squared_error) -> None:
         super().__init__()
-        self.output = nn.Linear(width, dim)
+        self.output, self.error = nn.Linear(width, dim), error
+
+    def align(self, weight: Tensor) -> None:
+        """Start with a part of what was read, from the input layer's weight (H, D)."""
+        start_as(self.output, SHRUNK * weight.T)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
     ) -> dict[str, Tensor]:
-        """Return the mean squared error over D; a position without a visible context is no target."""
+        """Return the mean error; a position without a visible context is no target."""
         target = target & visible.any(-1)
-        error = (self.sample(context, visible) - x).square().mean(-1)  # (B, S)
-        return {"loss": mean_over(error, target)}
+        return {"loss": mean_over(self.error(self.sample(context, visible), x), target)}
+
+    def estimate(self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the prediction (B, Q, D)."""
+        return self.sample(context, visible)
 
     def sample(self, memory: Tensor, visible: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Return the prediction (B, Q, D) of the last visible context, of a zero vector where none is visible."""

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Generator, Tensor, nn
 
 from lcm.heads.contrastive import ContrastiveHead
-from lcm.heads.head import FittedHead, Head
+from lcm.heads.head import AlignedHead, DifferentiableHead, FittedHead, Head
 
 
 class WithContrast(nn.Module):
@@ -21,6 +21,7 @@ class WithContrast(nn.Module):
         weight: of the contrastive loss; it is in nats, so it has the weight of no unit of the head's.
         window: neighbours in a document up to this distance are no rivals.
         num_negatives: most positions of other rows that a target is compared with.
+        num_banked: training concepts that a target is compared with as well.
     """
 
     def __init__(
@@ -32,16 +33,24 @@ class WithContrast(nn.Module):
         weight: float = 0.1,
         window: int = 1,
         num_negatives: int = 1024,
+        num_banked: int = 0,
     ) -> None:
         super().__init__()
         if weight <= 0:
             raise ValueError(f"weight must be above 0, found {weight}; without contrast, name the head itself")
         self.head: Head = head  # type: ignore[assignment]  # a Module that keeps the Head protocol
-        self.contrast = ContrastiveHead(dim, width, window=window, num_negatives=num_negatives)
+        self.contrast = ContrastiveHead(dim, width, window=window, num_negatives=num_negatives, num_banked=num_banked)
         self.weight = weight
 
+    def align(self, weight: Tensor) -> None:
+        """Let the query, and the head if it can, start from the input layer's weight (H, D)."""
+        self.contrast.align(weight)
+        if isinstance(self.head, AlignedHead):
+            self.head.align(weight)
+
     def fit(self, x: Tensor) -> None:
-        """Let the head measure normalised x (N, D), if it is one that does."""
+        """Let both measure normalised x (N, D)."""
+        self.contrast.fit(x)
         if isinstance(self.head, FittedHead):
             self.head.fit(x)
 
@@ -57,6 +66,16 @@ class WithContrast(nn.Module):
             **{f"contrastive_{name}": value.detach() for name, value in contrast.items()},
             "loss": own["loss"] + self.weight * contrast["loss"],
         }
+
+    def estimate(
+        self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, **options: Any
+    ) -> Tensor:
+        """Return the head's estimate (B, Q, D), with options of its own."""
+        if not isinstance(self.head, DifferentiableHead):
+            raise ValueError(
+                f"a {type(self.head).__name__} gives no concept with gradients; train it without token loss"
+            )
+        return self.head.estimate(context, x, visible, generator, **options)
 
     def remember(self, context: Tensor, memory: Any | None = None) -> Any:
         """Return what the head remembers."""

@@ -248,3 +248,20 @@ def test_a_temperature_without_a_bank_and_an_empty_bank_are_errors() -> None:
         head.sample(memory, before(), temperature=1.0)
     with pytest.raises(ValueError, match="0 concepts"):
         head.sample(memory, before(), bank=torch.empty(0, D))
+
+
+def test_a_bank_adds_its_concepts_as_rivals_but_never_the_true_one() -> None:
+    x = F.normalize(torch.randn(1, S, D, generator=seeded()), dim=-1)
+    head, context = with_query(x, window=0, num_negatives=0, num_banked=3, bank_size=S)
+    head.fit(x[0, 2:3])  # one concept, over and over
+    score = head.scale() * x[0] @ x[0].T
+    score = torch.cat((score, score[:, 2:3].expand(-1, 3)), dim=1)
+    score[2, S:] = -torch.inf
+    expected = F.cross_entropy(score[1:], torch.arange(1, S))  # the first position has no context
+    found = head.loss(context, x, torch.ones(1, S, dtype=torch.bool), before(1), seeded())["loss"]
+    assert_close(found, expected, rtol=1e-3, atol=1e-5)  # the bank is kept in float16
+
+
+def test_a_bank_that_is_smaller_than_what_is_drawn_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_banked <= bank_size, found 9 and 8"):
+        ContrastiveHead(D, H, num_banked=9, bank_size=8)

@@ -1,6 +1,8 @@
+import pytest
 import torch
+import torch.nn.functional as F
 
-from lcm.heads.regression import RegressionHead
+from lcm.heads.regression import Error, RegressionHead, cosine_error, huber_error
 
 B, S, D, H = 2, 4, 5, 6
 
@@ -27,3 +29,17 @@ def test_the_loss_is_the_mean_squared_error() -> None:
     visible = torch.ones(S, S, dtype=torch.bool).tril(-1).expand(B, S, S)
     loss = head.loss(context, x, torch.ones(B, S, dtype=torch.bool), visible)["loss"]
     torch.testing.assert_close(loss, torch.nn.functional.mse_loss(head.output(context[:, :-1]), x[:, 1:]))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (huber_error, lambda found, x: F.huber_loss(found, x)),
+        (cosine_error, lambda found, x: F.cosine_embedding_loss(found[0], x[0], torch.ones(len(x[0])))),
+    ],
+)
+def test_another_error_is_torch_s(error: Error, expected: Error) -> None:
+    head, context, x = RegressionHead(D, H, error), torch.randn(1, S, H), 3 * torch.randn(1, S, D)
+    visible = torch.ones(1, S, S, dtype=torch.bool).tril(-1)
+    loss = head.loss(context, x, torch.ones(1, S, dtype=torch.bool), visible)["loss"]
+    torch.testing.assert_close(loss, expected(head.output(context[:, :-1]), x[:, 1:]))
