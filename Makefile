@@ -15,7 +15,7 @@ DEMO ?= $(LCM_HOME)/demo
 SIZE ?= tiny
 MODEL_CONFIGS := configs/base.yaml configs/two_tower.yaml configs/$(SIZE).yaml
 DECODER_CONFIGS := configs/decoder.yaml $(if $(filter smoke,$(SIZE)),configs/decoder_smoke.yaml)
-WRITE_FLAGS := $(if $(filter smoke,$(SIZE)),--candidates 1 --temperature 0)
+WRITE_FLAGS := $(if $(filter smoke,$(SIZE)),--candidates 1 --decoder-temperature 0)
 MEASURE_FLAGS := $(if $(filter smoke,$(SIZE)),--num-sentences 16)
 
 ifneq ($(words $(LCM_HOME) $(DEMO) $(VENV) $(OUTLINE)),4)

@@ -4,7 +4,8 @@ import os
 import sys
 
 TRAINING = ("fit", "validate", "test", "predict")
-SWITCHES = ("--verify", "--peek", "--keep_boilerplate", "--keep_control_characters")  # true where given without a value
+# True where given without a value.
+SWITCHES = ("--verify", "--peek", "--keep_boilerplate", "--keep_control_characters", "--stop_at_repetition")
 
 
 def main(args: list[str] | None = None) -> None:

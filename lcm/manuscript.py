@@ -1,6 +1,8 @@
 """A text while it is written: streamed to stdout, and to a file once it is whole."""
 
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,13 @@ from torch import Generator
 
 from decoders.loading import load_decoder
 from lcm.checkpoint import load_model, open_encoder
+from lcm.console import say
 from lcm.outline import Outline
+from lcm.sampling import read_sampling
 from lcm.writer import Line, Writer
 
 
-def open_writer(model: Path, decoder: Path, temperature: float) -> Writer:
+def open_writer(model: Path, decoder: Path, decoder_temperature: float) -> Writer:
     """Return a writer of two checkpoints that were trained with the same encoder."""
     from rich.console import Console
 
@@ -20,7 +24,7 @@ def open_writer(model: Path, decoder: Path, temperature: float) -> Writer:
         task = load_model(model)
         encoder = open_encoder(task.encoder_name, task.encoder, str(model))
         opened = load_decoder(decoder, task.encoder)
-    decoding = {"temperature": temperature}
+    decoding = {"temperature": decoder_temperature}
     return Writer(task.model, opened, encoder, length=task.length, levels=task.levels, decoding=decoding)
 
 
@@ -30,16 +34,28 @@ def stream(
     *,
     out: Path | None,
     seed: int,
+    sampling: Mapping[str, int | float | str],
     **options: Any,
 ) -> None:
-    """Print a text while it is written and write it to a file when it is whole; options: those of Writer.write()."""
-    text, before = "", None
-    for line in writer.write(outline, generator=Generator().manual_seed(seed), **options):
+    """Print a text while it is written and write it to a file when it is whole; say on stderr what ended early.
+
+    Args:
+        writer: writes it.
+        outline: what to write about.
+        out: the file; none writes to stdout alone.
+        seed: of all randomness.
+        sampling: options of the model's head, as a user writes them.
+        **options: others of Writer.write().
+    """
+    text, before, ended = "", None, Counter[str]()
+    options |= {"ended": ended, "generator": Generator().manual_seed(seed)}
+    for line in writer.write(outline, **options, **read_sampling(writer.model, sampling)):
         more = to_text(line, before)
         sys.stdout.write(more)
         sys.stdout.flush()
         text, before = text + more, line
     sys.stdout.write("\n")
+    say([f"{number} point{'s' * (number > 1)} ended early, {reason}" for reason, number in ended.items()])
     if out is not None:
         write_whole(out, text + "\n")
 

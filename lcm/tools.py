@@ -148,10 +148,10 @@ def generate(
     out: Path | None = None,
     anchor: float = 0.5,
     candidates: int = 4,
-    temperature: float = 0.7,
-    num_steps: int | None = None,
-    guidance_scale: float | None = None,
-    initial_noise: float | None = None,
+    decoder_temperature: float = 0.7,
+    stop_at_end: bool | None = None,
+    stop_at_repetition: bool = False,
+    sampling: dict[str, int | float | str] | None = None,
 ) -> None:
     """Write a text from an outline; it streams to stdout as it is written. Same seed, same text.
 
@@ -159,36 +159,40 @@ def generate(
         outline: Markdown (headings, bullets) or YAML; a point may end with its length, as in "(4 sentences)".
         model: checkpoint of a concept model.
         decoder: checkpoint of a decoder of the same encoder.
-        sentences_per_point: length of a point for which the outline gives none, in sentences.
+        sentences_per_point: length of a point for which the outline gives none, in sentences; the most, where the model
+            may stop. A length that the outline gives is kept.
         seed: of all randomness.
         out: Markdown file to write as well.
         anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
         candidates: sentences that the decoder writes for a concept; the one nearest to it is kept.
-        temperature: of the decoder's words, 0 takes the most probable one.
-        num_steps: calls of the denoiser a concept; the head's default if not given.
-        guidance_scale: how closely the context is followed, 1 is no guidance; the head's default if not given.
-        initial_noise: standard deviation of the sampler's start; the head's default if not given.
+        decoder_temperature: of the decoder's words, 0 takes the most probable one; that of the concepts is
+            --sampling.temperature.
+        stop_at_end: whether a point is over where the model would end the text; if not given, where it has learnt to.
+        stop_at_repetition: whether a point is over where a sentence says the last one again, and so does a second try.
+        sampling: options of the model's head, one by one, as in --sampling.num_steps 20 --sampling.sampler heun, or
+            together, as in --sampling '{temperature: 0.8, top_p: 0.9}'; its defaults if not given. An option that the
+            head does not have is an error that names those it has.
     """
     from lcm.outline import read_outline
 
-    if candidates > 1 and temperature == 0:
-        raise ValueError("candidates differ only at a temperature above 0; give --candidates 1 as well")
+    if candidates > 1 and decoder_temperature == 0:
+        raise ValueError("candidates differ only at a decoder temperature above 0; give --candidates 1 as well")
     points = read_outline(outline)  # before the heavy imports: a mistake there is told at once
     from lcm.manuscript import open_writer, stream
     from lcm.quiet import quiet
 
     quiet()
-
-    sampling = {"num_steps": num_steps, "guidance_scale": guidance_scale, "initial_noise": initial_noise}
+    writer = open_writer(model, decoder, decoder_temperature)
     stream(
-        open_writer(model, decoder, temperature),
+        writer,
         points,
         out=out,
         seed=seed,
         sentences_per_point=sentences_per_point,
         anchor=anchor,
         candidates=candidates,
-        **{name: value for name, value in sampling.items() if value is not None},
+        stop=writer.model.stopping.rule(end=stop_at_end, repetition=stop_at_repetition),
+        sampling=sampling or {},
     )
 
 
@@ -216,6 +220,7 @@ def evaluate(
     num_sentences: int = 200,
     seed: int = 0,
     out: Path | None = None,
+    sampling: dict[str, int | float | str] | None = None,
 ) -> None:
     """Measure a model, and a decoder, on held-out documents, beside the baselines that they have to beat.
 
@@ -228,12 +233,23 @@ def evaluate(
         num_sentences: held-out sentences that the decoder writes.
         seed: of all randomness.
         out: Markdown file to write as well; the numbers go beside it as .json.
+        sampling: options of the model's head, as of "lcm generate".
     """
     from lcm.quiet import quiet
     from lcm.report import measure_all
 
     quiet()
-    measure_all(store, model, decoder, split=split, pool=pool, num_sentences=num_sentences, seed=seed, out=out)
+    measure_all(
+        store,
+        model,
+        decoder,
+        split=split,
+        pool=pool,
+        num_sentences=num_sentences,
+        seed=seed,
+        out=out,
+        sampling=sampling or {},
+    )
 
 
 def fit() -> None:

@@ -1,8 +1,9 @@
 """Writing a text from an outline: concept by concept, each decoded, encoded again and read back."""
 
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,13 @@ from torch import Generator, Tensor
 
 from decoders.decoder import ConceptDecoder
 from encoders.encoder import SentenceEncoder
-from lcm.heads.head import Head
 from lcm.model import ConceptModel, ReadState
 from lcm.outline import POINT_LEVELS, TITLE_LEVEL, Outline, PlacedPoint
+from lcm.stopping import StopRule
+
+ENDED = "where the model would end the text"  # why a point is over before its length
+REPEATED = "because it repeated itself"
+Decode = Callable[[Tensor], tuple[str, Tensor]]  # concept (D,) -> sentence, and its own concept (D,)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,23 @@ class Line:
     depth: int
     concept: Tensor
     predicted: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A sentence that may become a line.
+
+    Attributes:
+        text: the sentence.
+        concept: its concept (D,), raw.
+        predicted: what the model predicted for it (D,), raw.
+        over: why the text should be over before it, ENDED or REPEATED; "" if it should go on.
+    """
+
+    text: str
+    concept: Tensor
+    predicted: Tensor
+    over: str = ""
 
 
 class SlidingReader:
@@ -66,11 +88,11 @@ class SlidingReader:
         return self.model.predict_from(self.state, generator=generator, **sampling)[0]
 
 
-def check_sampling(head: Head, sampling: Mapping[str, Any]) -> None:
-    """Raise ValueError for an option that the head's sample() does not have: a setting that is ignored is an error."""
-    unknown = sampling.keys() - inspect.signature(head.sample).parameters.keys()
+def check_sampling(model: ConceptModel, sampling: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that the model does not have: a setting that is ignored is an error."""
+    unknown = sampling.keys() - model.sampling_options()
     if unknown:
-        raise ValueError(f"a {type(head).__name__} has no option {', '.join(sorted(unknown))}; leave it out")
+        raise ValueError(f"a {type(model.head).__name__} has no option {', '.join(sorted(unknown))}; leave it out")
 
 
 class Writer:
@@ -111,6 +133,8 @@ class Writer:
         sentences_per_point: int = 6,
         anchor: float = 0.0,
         candidates: int = 1,
+        stop: StopRule | None = None,
+        ended: Counter[str] | None = None,
         generator: Generator | None = None,
         **sampling: Any,
     ) -> Iterator[Line]:
@@ -118,9 +142,13 @@ class Writer:
 
         Args:
             outline: what to write about.
-            sentences_per_point: length of a point for which the outline gives none.
+            sentences_per_point: length of a point for which the outline gives none; where `stop` is given, the most.
             anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
             candidates: sentences that the decoder writes for a concept; the one whose own concept is nearest is kept.
+            stop: ends a point whose length the outline leaves open: by the end of text where the model predicts it, by
+                repetition where a sentence is like the last one once more at a second try. A length that the outline
+                gives is kept: there the second try is written, and for a second end of text what the point is about.
+            ended: counts the points that ended early, by reason.
             generator: source of randomness; the same seed gives the same text.
             **sampling: options of the head's sample().
         """
@@ -129,21 +157,23 @@ class Writer:
                 f"need 0 <= anchor <= 1, candidates >= 1 and sentences_per_point >= 1, "
                 f"found {anchor}, {candidates} and {sentences_per_point}"
             )
-        check_sampling(self.model.head, sampling)
-        reader = SlidingReader(self.model, self.length)
+        check_sampling(self.model, sampling)
+        reader, ended = SlidingReader(self.model, self.length), Counter() if ended is None else ended
+        predict = partial(reader.predict, generator=generator, **sampling)
         written: list[str] = []
+        decode = partial(self.decode, written=written, candidates=candidates, generator=generator)
         yield self.read_heading(reader, outline.title, outline.description, self.levels[0], 0)
         points = outline.points(levels=self.levels[1:] or self.levels)
-        for point, count in zip(points, outline.sentence_counts(sentences_per_point), strict=True):
+        counts = outline.sentence_counts(sentences_per_point)
+        for point, count, is_open in zip(points, counts, open_points(outline), strict=True):
             heading = self.read_heading(reader, point.text, point.description, point.level, point.depth + 1)
             yield heading
             goal = self.goal(point, heading.concept) if count else heading.concept
-            for _ in range(count):
-                predicted = torch.lerp(reader.predict(generator=generator, **sampling), goal, anchor)
-                text, concept = self.decode(predicted, written, candidates, generator)
-                reader.read(concept, 0)
-                written.append(text)
-                yield Line(text, 0, point.depth + 1, concept, predicted)
+            least = max(stop.min_concepts, 1) if stop is not None and is_open else count
+            for draft in write_point(partial(draft_sentence, predict, decode, goal, anchor, stop), count, least, ended):
+                reader.read(draft.concept, 0)
+                written.append(draft.text)
+                yield Line(draft.text, 0, point.depth + 1, draft.concept, draft.predicted)
 
     def read_heading(self, reader: SlidingReader, text: str, description: str, level: int, depth: int) -> Line:
         """Read a heading, and what the author says of it as another row of its level; return its line."""
@@ -158,7 +188,7 @@ class Writer:
         return self.concept(f"{point.text}. {point.description}") if point.description else heading
 
     def decode(
-        self, concept: Tensor, written: Sequence[str], candidates: int, generator: Generator | None
+        self, concept: Tensor, *, written: Sequence[str], candidates: int, generator: Generator | None
     ) -> tuple[str, Tensor]:
         """Return the sentence of a concept (D,) and that sentence's own concept (D,).
 
@@ -171,3 +201,57 @@ class Writer:
         concepts = torch.from_numpy(self.encoder.encode(texts))
         best = int(torch.cosine_similarity(concepts, concept[None]).argmax())
         return texts[best], concepts[best]
+
+
+def draft_sentence(
+    predict: Callable[[], Tensor],
+    decode: Decode,
+    goal: Tensor,
+    anchor: float,
+    stop: StopRule | None,
+    before: Tensor | None,
+) -> Draft:
+    """Return what comes next, and whether the text should be over instead.
+
+    Args:
+        predict: gives the model's next raw concept (D,).
+        decode: gives its sentence.
+        goal: what the point is about (D,); it takes the place of an end of text.
+        anchor: how far the prediction is pulled towards it.
+        stop: when a text is over.
+        before: concept (D,) of the sentence before in the same point.
+    """
+    found = predict()
+    ends = stop is not None and bool(stop.ends(found))
+    predicted = goal if ends else torch.lerp(found, goal, anchor)
+    text, concept = decode(predicted)
+    repeats = stop is not None and before is not None and bool(stop.repeats(concept, before))
+    return Draft(text, concept, predicted, ENDED if ends else REPEATED if repeats else "")
+
+
+def write_point(
+    draft: Callable[[Tensor | None], Draft], count: int, least: int, ended: Counter[str]
+) -> Iterator[Draft]:
+    """Yield the sentences of a point; each is to be read before the next is asked for.
+
+    Args:
+        draft: drafts a sentence behind the concept (D,) of the last one.
+        count: sentences at most.
+        least: sentences that come at any rate.
+        ended: counts why the point ended before `count`.
+    """
+    before = None
+    for number in range(count):
+        found = draft(before)
+        if found.over == REPEATED or (found.over and number < least):
+            found = draft(before)  # once more: chance alone may have done it
+        if found.over and number >= least:
+            ended[found.over] += 1
+            return
+        before = found.concept
+        yield found
+
+
+def open_points(outline: Outline) -> list[bool]:
+    """Return for each point of the outline whether its length is left open, so that it follows the default."""
+    return [one != two for one, two in zip(outline.sentence_counts(1), outline.sentence_counts(2), strict=True)]

@@ -1,4 +1,7 @@
 import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,8 @@ from lcm.heads.two_tower import TwoTowerHead
 from lcm.manuscript import to_text
 from lcm.model import ConceptModel
 from lcm.outline import Outline, Point
-from lcm.writer import Line, SlidingReader, Writer
+from lcm.stopping import StopRule
+from lcm.writer import ENDED, REPEATED, Draft, Line, SlidingReader, Writer, open_points, write_point
 
 OUTLINE = Outline("The fox", (Point("It comes", num_sentences=2), Point("Later", children=(Point("It goes"),))))
 
@@ -27,7 +31,7 @@ def writer(store: ConceptStore) -> Writer:
     return Writer(model, RetrievalDecoder.from_store(store), HashingEncoder(16), length=8)
 
 
-def write(writer: Writer, seed: int = 0, **options: float) -> list[Line]:
+def write(writer: Writer, seed: int = 0, **options: Any) -> list[Line]:
     generator = torch.Generator().manual_seed(seed)
     return list(writer.write(OUTLINE, sentences_per_point=3, generator=generator, num_steps=4, **options))
 
@@ -121,3 +125,68 @@ def test_lines_become_markdown(writer: Writer) -> None:
 def test_an_option_that_the_head_does_not_have_is_an_error(writer: Writer) -> None:
     with pytest.raises(ValueError, match="a TwoTowerHead has no option temperatur"):
         write(writer, temperatur=1.0)
+
+
+# --- where a point is over --------------------------------------------------------------------------------------------
+
+
+def test_only_points_without_a_length_of_their_own_are_open() -> None:
+    free, fixed = Point("free"), Point("fixed", num_sentences=3)
+    shared = Point("shared", num_sentences=5, children=(free, fixed))
+    assert open_points(Outline("T", (free, fixed, Point("inner", children=(free, fixed)), shared))) == [
+        *(True, False),
+        *(False, True, False),
+        *(False, False, False),
+    ]
+
+
+def played(overs: Sequence[str], count: int, least: int) -> tuple[int, int, Counter[str]]:
+    """Returns how many sentences a point of drafts that say this became, how many were drafted, and what was told."""
+    left, ended = iter(overs), Counter[str]()
+    drafts = (Draft(str(i), torch.ones(1), torch.ones(1), over) for i, over in enumerate(left))
+    made = len(list(write_point(lambda before: next(drafts), count, least, ended)))
+    return made, len(overs) - len(list(left)), ended
+
+
+@pytest.mark.parametrize(
+    ("overs", "least", "expected"),
+    [
+        (["", "", "", ""], 1, (3, 3, {})),
+        (["", ENDED, "", ""], 1, (1, 2, {ENDED: 1})),  # an end is believed at once
+        (["", REPEATED, "", ""], 1, (3, 4, {})),  # a repetition is drawn once more
+        (["", REPEATED, REPEATED, ""], 1, (1, 3, {REPEATED: 1})),
+        (["", REPEATED, ENDED, ""], 1, (1, 3, {ENDED: 1})),
+        ([ENDED, "", "", ""], 1, (3, 4, {})),  # a point has a sentence
+        ([ENDED, ENDED, "", ""], 1, (3, 4, {})),
+        (["", ENDED, REPEATED, ENDED, ENDED], 3, (3, 5, {})),  # a length that is asked for is kept
+    ],
+)
+def test_a_point_is_over_where_it_may_be(
+    overs: list[str], least: int, expected: tuple[int, int, dict[str, int]]
+) -> None:
+    assert played(overs, 3, least) == expected
+
+
+def test_the_end_of_text_shortens_open_points_alone_and_is_counted(writer: Writer) -> None:
+    ended: Counter[str] = Counter()
+    always = StopRule(torch.ones(16), end_cosine=-0.999)
+    lines = write(writer, stop=always, ended=ended)
+    assert [line.level > 0 for line in lines] == [True, True, False, False, True, True, False]
+    assert ended == {ENDED: 1}
+    heading = lines[0].concept
+    for line in lines:  # what would have been an end of text is about its point
+        heading = line.concept if line.level else heading
+        assert line.predicted is None or torch.equal(line.predicted, heading)
+    assert [line.text for line in write(writer, stop=StopRule(torch.ones(16), 1.0))] == [x.text for x in write(writer)]
+
+
+def test_a_sentence_said_again_ends_an_open_point_by_what_was_written(writer: Writer) -> None:
+    ended: Counter[str] = Counter()
+    lines = write(writer, stop=StopRule(repeat_cosine=-0.999), ended=ended)
+    assert [line.level > 0 for line in lines] == [True, True, False, False, True, True, False]
+    assert ended == {REPEATED: 1}
+    for threshold in (0.5, 0.9, 0.999):
+        lines = write(writer, stop=StopRule(repeat_cosine=threshold))
+        open_point = torch.stack([line.concept for line in lines[6:]])
+        assert (torch.cosine_similarity(open_point[1:], open_point[:-1]) < threshold).all()
+    assert len({line.text for line in write(writer)[6:]}) < 3  # without a rule it does say a sentence again
