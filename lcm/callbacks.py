@@ -8,14 +8,21 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import save_file
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.optim.swa_utils import AveragedModel
+
+from lcm.distributed import is_sharded, local
 
 
 class AveragedWeights(EMAWeightAveraging):
     """Exponential average of the weights, copied once the module is ready and where it is trained.
 
     Lightning's own copies the module before its setup(), so without what that fits, and on the CPU. Buffers are copied,
-    not averaged.
+    not averaged. Of a sharded module, which cannot be copied, each process averages its own shard; a checkpoint holds
+    whole weights either way.
 
     Args:
         decay: weight of the old average in a step.
@@ -25,11 +32,57 @@ class AveragedWeights(EMAWeightAveraging):
         super().__init__(decay=decay, use_buffers=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copy the module."""
+        """Copy the module, unless it is about to be sharded."""
         if stage == "fit":
             pl_module.setup(stage)
-            self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
+            if pl_module.device_mesh is None:
+                # Its parts, not itself: its optimiser leads to the trainer, and that to processes, which have no copy.
+                self._copy(trainer, nn.ModuleDict(dict(pl_module.named_children())))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the shards; a checkpoint is read behind this."""
+        if pl_module.device_mesh is not None:
+            self._copy(trainer, local(pl_module))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average behind a step."""
+        super().on_train_batch_end(trainer, local(pl_module), outputs, batch, batch_idx)  # type: ignore[arg-type]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the average into the checkpoint and the live weights beside it."""
+        if self._average_model is None or not is_sharded(pl_module):
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+            return
+        checkpoint["current_model_state"] = checkpoint["state_dict"]
+        checkpoint["averaging_state"] = {"n_averaged": self._average_model.n_averaged}
+        self._swap_models(pl_module)
+        checkpoint["state_dict"] = trainer.strategy.lightning_module_state_dict()  # gathers; the first process has it
+        self._swap_models(pl_module)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average, which the module has been given, and give the module its live weights."""
+        if self._average_model is None or not is_sharded(pl_module):
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+            return
+        self._swap_models(pl_module)
+        if "current_model_state" not in checkpoint:  # of a training without an average
+            self._copy_average_to_current(pl_module)
+            return
+        self._average_model.n_averaged.copy_(checkpoint["averaging_state"]["n_averaged"])
+        live = checkpoint["current_model_state"]
+        set_model_state_dict(pl_module, live, options=StateDictOptions(full_state_dict=True))
+
+    def _copy(self, trainer: Trainer, module: nn.Module) -> None:
+        device = trainer.strategy.root_device
+        self._average_model = AveragedModel(model=module, device=device, use_buffers=False, **self._kwargs)
+
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        super()._swap_models(local(pl_module))  # type: ignore[arg-type]
+
+    def _copy_average_to_current(self, pl_module: LightningModule) -> None:
+        super()._copy_average_to_current(local(pl_module))  # type: ignore[arg-type]
 
 
 class Checkpoints(ModelCheckpoint):
@@ -52,8 +105,12 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save where an interrupted training stands; stay silent for a run that had not begun."""
-        if trainer.training and trainer.global_step:
+        """Save where an interrupted training stands; stay silent for a run that had not begun.
+
+        Of several processes all have to take part, so they save only where all stop, not where one has failed.
+        """
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if trainer.training and trainer.global_step and together:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,7 +118,7 @@ class Checkpoints(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
         if not self.best_model_path:
             trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
-        if 0 < trainer.global_step < trainer.max_steps:
+        if trainer.is_global_zero and 0 < trainer.global_step < trainer.max_steps:
             sys.stderr.write(f"stopped at step {trainer.global_step} of {trainer.max_steps}: max_time ran out\n")
 
 

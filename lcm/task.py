@@ -1,14 +1,17 @@
 """Training a concept model with Lightning."""
 
+from typing import Any
+
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Generator, Tensor
 
 from data.batch import ConceptBatch
 from data.loader import keyed_generator
 from data.store import check_encoder
+from lcm.distributed import fit_once, shard, share_of_targets
 from lcm.model import ConceptModel
 
 
@@ -52,7 +55,28 @@ class LCMTask(LightningModule):
         if data is not None:
             check_encoder(self.encoder, data.encoder, "the model")
         if data is not None and stage == "fit" and not self.model.normalizer.fitted:
-            self.model.fit(data.sample_concepts())
+            fit_once(
+                self.model, lambda: self.model.fit(data.sample_concepts(), data.end_concept()), self.trainer.strategy
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of older code, which lacks what models measure and learn now."""
+        found = checkpoint.get("state_dict")
+        missing = self.state_dict().keys() - found.keys() if found else set()  # a sharded one is held elsewhere
+        if missing:
+            raise ValueError(
+                f'the checkpoint lacks {min(missing)}: older code wrote it, or its model is another one; run "lcm fit" '
+                "again"
+            )
+
+    def configure_model(self) -> None:
+        """Spread the weights over processes under ModelParallelStrategy; Lightning calls it behind setup()."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh)
+
+    def losses(self, batch: ConceptBatch, generator: Generator) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, "loss" among them, which is to be lowered."""
+        return self.model.loss(batch, generator)
 
     def training_step(self, batch: ConceptBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -60,13 +84,15 @@ class LCMTask(LightningModule):
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout takes no generator
             torch.manual_seed(generator.initial_seed())
-            values = self.model.loss(batch, generator)
-        self.log("train_loss", values["loss"], prog_bar=True)
-        return values["loss"]
+            values = self.losses(batch, generator)
+        loss = values["loss"] * share_of_targets(batch.target.sum())
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
+        return loss
 
     def held_out_step(self, name: str, batch: ConceptBatch, batch_idx: int) -> None:
         """Log every loss of a held-out batch, with the same noise at every evaluation."""
-        values = self.model.loss(batch, keyed_generator(self.seed, 1, batch_idx, self.global_rank, device=self.device))
+        # Every process measures every batch, with the same noise: the loss is that of one process, to the bit.
+        values = self.losses(batch, keyed_generator(self.seed, 1, batch_idx, 0, device=self.device))
         num_targets = int(batch.target.sum())
         for key, value in values.items():
             shown = key == "loss"

@@ -8,34 +8,47 @@ from omegaconf import OmegaConf
 
 from data.mixture import open_stores
 from data.module import ConceptDataModule
+from data.texts_module import TextDataModule
 from decoders.module import SentenceDataModule
 from decoders.task import DecoderTask
 from lcm.callbacks import AveragedWeights, Checkpoints, FitConfig, PredictionFile
 from lcm.heads.contrastive import ContrastiveHead
 from lcm.heads.energy import EnergyHead
 from lcm.heads.flow import FlowHead
+from lcm.heads.flow_two_tower import FlowTwoTowerHead
 from lcm.heads.quantised import QuantisedContinuousHead, QuantisedHead
 from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
 from lcm.heads.with_contrast import WithContrast
+from lcm.one_tower import OneTowerModel
 from lcm.quiet import quiet
+from lcm.retention import RetentiveTransformer
 from lcm.schedule import WarmupCosine
 from lcm.task import LCMTask
+from lcm.together import Together
+from lcm.token_task import TokenTask
+from lcm.whitening import WhiteningNormalizer
 
 # What a yaml may name without its module.
 NAMED = (
     ConceptDataModule,
     SentenceDataModule,
+    TextDataModule,
     LCMTask,
     DecoderTask,
+    TokenTask,
     ContrastiveHead,
     EnergyHead,
     FlowHead,
+    FlowTwoTowerHead,
     QuantisedContinuousHead,
     QuantisedHead,
     RegressionHead,
+    RetentiveTransformer,
     TwoTowerHead,
     WithContrast,
+    WhiteningNormalizer,
+    OneTowerModel,
     WarmupCosine,
     AveragedWeights,
     Checkpoints,
@@ -81,15 +94,18 @@ def run(args: list[str] | None) -> None:
     quiet()
     OmegaConf.register_resolver("store", read_from_store, replace=True)
     OmegaConf.register_resolver("ema_decay", ema_decay, replace=True)
-    ConceptCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        save_config_callback=FitConfig,
-        save_config_kwargs={"save_to_log_dir": False, "overwrite": True},
-        parser_kwargs={"parser_mode": "omegaconf+"},
-        args=args,
-    )
+    together = Together()
+    with together.ending():
+        ConceptCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=FitConfig,
+            save_config_kwargs={"save_to_log_dir": False, "overwrite": True},
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            trainer_defaults={"callbacks": together},
+            args=args,
+        )

@@ -1,8 +1,11 @@
 """Every yaml of configs/ runs, on a store of a few sentences."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.document import Block, Document
 from data.encode import encode_corpus
@@ -13,13 +16,21 @@ from lcm.cli import main
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMBINATIONS = [
     ("base", "two_tower", "tiny"),
+    ("base", "one_tower", "tiny"),
     ("base", "regression", "tiny"),
     ("base", "contrastive", "tiny"),
+    ("base", "regression", "retention"),
     ("base", "energy", "tiny"),
+    ("base", "energy_contrastive", "tiny"),
     ("base", "flow", "tiny"),
+    ("base", "flow", "tiny", "whitened"),
+    ("base", "flow_two_tower", "tiny"),
     ("base", "quantised", "tiny"),
     ("base", "quantised_continuous", "tiny"),
     ("base", "two_tower", "smoke"),
+    ("base", "two_tower", "smoke", "ddp"),
+    ("base", "two_tower", "smoke", "fsdp"),
+    ("token_loss",),
     ("decoder",),
     ("decoder", "decoder_smoke"),
 ]
@@ -34,6 +45,29 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ConceptStore:
     return encode_corpus(documents, HashingEncoder(16), tmp_path_factory.mktemp("stores") / "s", progress=False)
 
 
+@pytest.fixture(scope="module")
+def first_stage(store: ConceptStore, llm: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a second stage is given: configuration and weights of a first, and a decoder."""
+    folders = []
+    for names, more in ((("base", "regression", "smoke"), []), (("decoder",), [f"--model.decoder.llm={llm}"])):
+        folders.append(tmp_path_factory.mktemp(names[0]))
+        options = [f"--trainer.default_root_dir={folders[-1]}", f"--data.store={store.path}", "--trainer.max_steps=2"]
+        main(["fit", *(f"--config={CONFIGS / name}.yaml" for name in names), *options, *more])
+    first, decoder = folders
+    weights = [f"--model.from_checkpoint={first}/best.ckpt", f"--model.decoder={decoder}/best.ckpt"]
+    return [f"--config={first}/config.yaml", *weights]
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Takes back what a distributed strategy leaves in this process, so that later tests are not distributed."""
+    yield
+    for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
 def test_a_combination_of_configs_runs(
     names: tuple[str, ...], store: ConceptStore, tmp_path: Path, request: pytest.FixtureRequest
@@ -41,7 +75,11 @@ def test_a_combination_of_configs_runs(
     options = [f"--trainer.default_root_dir={tmp_path}", f"--data.store={store.path}", "--trainer.fast_dev_run=true"]
     if names[0] == "decoder":
         options.append(f"--model.decoder.llm={request.getfixturevalue('llm')}")
-    main(["fit", *(f"--config={CONFIGS / name}.yaml" for name in names), *options])
+    if names[-1] in ("ddp", "fsdp"):  # with two processes in lcm/test_distributed.py
+        request.getfixturevalue("alone")
+        options.append("--trainer.devices=1")
+    earlier = request.getfixturevalue("first_stage") if names == ("token_loss",) else []
+    main(["fit", *earlier[:1], *(f"--config={CONFIGS / name}.yaml" for name in names), *earlier[1:], *options])
 
 
 def test_every_config_is_in_a_combination() -> None:

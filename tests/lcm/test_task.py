@@ -38,6 +38,28 @@ def test_a_checkpoint_rebuilds_itself(fit: Fit, head: str, store: ConceptStore) 
     assert torch.equal(first, second)
 
 
+def test_a_checkpoint_knows_where_texts_end(fit: Fit, store: ConceptStore) -> None:
+    stopping = load_model(fit(head="regression", steps=2) / "last.ckpt").model.stopping
+    assert store.end_of_text is not None
+    assert torch.equal(stopping.end_of_text, torch.from_numpy(store.end_of_text))
+    rule = stopping.rule(end=True, repetition=True)
+    assert rule is not None and rule.repeat_cosine is not None and rule.end_cosine > 0.5
+    without = fit("--data.end_of_text=false", head="regression", steps=2, folder="without")
+    assert load_model(without / "last.ckpt").model.stopping.rule() is None
+
+
+def test_a_checkpoint_of_older_code_is_refused_in_one_sentence(fit: Fit, fails: Callable[..., str]) -> None:
+    folder = fit(head="regression", steps=1)
+    old = torch.load(folder / "last.ckpt", weights_only=True)
+    old["state_dict"] = {key: value for key, value in old["state_dict"].items() if ".stopping." not in key}
+    torch.save(old, folder / "old.ckpt")
+    message = r"lacks model\.stopping\.end_cosine: older code wrote it, .* run \"lcm fit\" again"
+    with pytest.raises(ValueError, match=message):
+        load_model(folder / "old.ckpt")
+    said = fails("test", f"--config={folder}/config.yaml", f"--ckpt_path={folder}/old.ckpt")
+    assert "older code wrote it" in said and len(said.strip().splitlines()) == 1, said
+
+
 @pytest.mark.parametrize("epochs", [0.2, 1.0, 1.4])  # in the first epoch, at its end, in the second of three
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(fit: Fit, epochs: float, store: ConceptStore) -> None:
     options = ["--model.model.backbone.dropout=0.1", "--data.batch_size=16"]
