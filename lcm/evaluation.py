@@ -12,10 +12,11 @@ from data.batch import ConceptBatch
 from data.store import ConceptStore
 from lcm import metrics
 from lcm.metrics import Interval
-from lcm.model import ConceptModel, earlier
+from lcm.model import ConceptModel
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # concepts (S, D), levels (S,) -> predictions (S - 1, D)
-SMALLER_IS_BETTER = ("l2",)
+SMALLER_IS_BETTER = ("energy score", "l2")
+NOT_RANKED = ("PAR",)  # best where it is 1
 
 
 @dataclass(frozen=True)
@@ -26,27 +27,56 @@ class HeldOut:
         concepts: raw concepts (S_d, D) of each document.
         levels: levels (S_d,) of their rows; only sentences (level 0) are scored.
         pool: (M, D) concepts of held-out sentences.
+        sources: the store and the number in it of each document.
     """
 
     concepts: Sequence[Tensor]
     levels: Sequence[Tensor]
     pool: Tensor
+    sources: Sequence[tuple[ConceptStore, int]] = ()
 
     @classmethod
     def from_store(cls, store: ConceptStore, split: str = "test", *, pool: int = 2000, seed: int = 0) -> "HeldOut":
         """Read a split; where it holds fewer sentences than `pool`, the other held-out split fills the pool up."""
+        return cls.from_stores([store], split, pool=pool, seed=seed)
+
+    @classmethod
+    def from_stores(
+        cls,
+        stores: Sequence[ConceptStore],
+        split: str = "test",
+        *,
+        pool: int = 2000,
+        max_rows: int | None = None,
+        seed: int = 0,
+    ) -> "HeldOut":
+        """Read a split of several stores of one encoder, up to `max_rows` first rows of a document; see from_store."""
         if pool < 1:
             raise ValueError(f"pool must be at least 1, found {pool}")
-        documents = [int(i) for i in store.split(split) if store.lengths[i] >= 2]
-        if not documents:
-            raise ValueError(f"the store {store.path} has no {split} document to measure on; encode more documents")
-        concepts, levels = zip(*(read_document(store, i) for i in documents), strict=True)
-        candidates = sentences_of(zip(concepts, levels, strict=True))
+        sources = [(store, int(i)) for store in stores for i in store.split(split) if store.lengths[i] >= 2]
+        if not sources:
+            paths = ", ".join(str(store.path) for store in stores)
+            raise ValueError(f"the store {paths} has no {split} document to measure on; encode more documents")
+        documents = [read_document(store, i) for store, i in sources]
+        candidates = sentences_of(documents)
         if len(candidates) < pool:
             other = {"test": "validation", "validation": "test"}.get(split, "test")
-            candidates = torch.cat((candidates, sentences_of(read_document(store, i) for i in store.split(other))))
+            more = [read_document(store, i) for store in stores for i in store.split(other)]
+            candidates = torch.cat([candidates, *([sentences_of(more)] if more else [])])
         chosen = torch.randperm(len(candidates), generator=Generator().manual_seed(seed))[:pool]
-        return cls(concepts, levels, candidates[chosen])
+        concepts, levels = zip(*((c[:max_rows], level[:max_rows]) for c, level in documents), strict=True)
+        return cls(concepts, levels, candidates[chosen], sources)
+
+    def positions(self, num: int, *, first: int = 1, last: int | None = None, seed: int = 0) -> list[Tensor]:
+        """Draw up to `num` sentences of all documents, at rows `first` to `last`: the rows (P_d,) of each, rising."""
+        scored = [torch.nonzero(level == 0)[:, 0] for level in self.levels]
+        scored = [
+            row[(row >= max(first, 1)) & (row <= (last or len(level)))]
+            for row, level in zip(scored, self.levels, strict=True)
+        ]
+        owner = torch.repeat_interleave(torch.tensor([len(row) for row in scored]))
+        chosen = torch.randperm(len(owner), generator=Generator().manual_seed(seed))[:num].sort().values
+        return [torch.cat(scored)[chosen[owner[chosen] == document]] for document in range(len(scored))]
 
 
 def read_document(store: ConceptStore, index: int) -> tuple[Tensor, Tensor]:
@@ -113,6 +143,10 @@ class Measured:
         intervals = {key: metrics.mean_interval(value) for key, value in self.values.items()}
         return {"predictor": self.name, **intervals, "positions": intervals["l2"].num_positions}
 
+    def beside(self, more: Mapping[str, Sequence[Tensor]]) -> "Measured":
+        """Return this with more measures."""
+        return Measured(self.name, {**self.values, **more})
+
 
 def measure(name: str, predict: Predict, held_out: HeldOut) -> Measured:
     """Measure a predictor on every sentence but the first row of each document."""
@@ -126,6 +160,7 @@ def measure(name: str, predict: Predict, held_out: HeldOut) -> Measured:
             "R@10": metrics.recall_at(10, ranks),
             "l2": metrics.l2(predicted, concepts),
             "cosine": metrics.cosine(predicted, concepts),
+            "PAR": metrics.prior_alignment(predicted, concepts),
         }.items():
             values.setdefault(measure_name, []).append(value[sentence])
     return Measured(name, values)
@@ -138,6 +173,8 @@ def verdict(measured: Sequence[Measured]) -> str:
     """
     sentences = []
     for column in measured[0].values:
+        if column in NOT_RANKED:
+            continue
         sign = 1 if column in SMALLER_IS_BETTER else -1
         ranks = [sign * metrics.mean_interval(m.values[column]).mean for m in measured]
         best = measured[ranks.index(min(ranks))]
@@ -168,10 +205,13 @@ def leads(measured: Sequence[Measured], column: str = "contrastive accuracy") ->
 
 
 @torch.no_grad()
-def context_gap(model: ConceptModel, held_out: HeldOut, *, length: int = 32, seed: int = 0) -> dict[str, float | int]:
+def context_gap(
+    model: ConceptModel, held_out: HeldOut, *, length: int = 32, max_windows: int | None = None, seed: int = 0
+) -> dict[str, float | int]:
     """Return the loss with the true context and with that of another document, same noise, over windows of `length`.
 
-    A model that ignores its context shows no difference, however good its loss looks.
+    A model that ignores its context shows no difference, however good its loss looks. With `max_windows` so many
+    windows, drawn with the seed, are taken.
     """
     windows, owners = [], []
     for document, (concepts, level) in enumerate(zip(held_out.concepts, held_out.levels, strict=True)):
@@ -183,17 +223,22 @@ def context_gap(model: ConceptModel, held_out: HeldOut, *, length: int = 32, see
     generator, owner = Generator().manual_seed(seed), torch.tensor(owners)
     other = torch.stack([pick_other(owner, i, generator) for i in range(len(owner))])
     concepts, levels = (torch.stack(parts) for parts in zip(*windows, strict=True))
-    mask = torch.ones(levels.shape, dtype=torch.bool)
-    x = model.normalizer(concepts)
-    context = torch.cat([model.contexts(x[i], levels[i])[0] for i in torch.arange(len(x)).split(64)])
+    whole = ConceptBatch(concepts, torch.ones(levels.shape, dtype=torch.bool), levels)
+    chosen = torch.arange(len(owner)) if max_windows is None else torch.randperm(len(owner), generator=generator)
+    chosen = chosen[:max_windows]
     sums = dict.fromkeys(("true context", "shuffled context"), 0.0)
-    for i in torch.arange(len(x)).split(64):
-        batch = ConceptBatch(concepts[i], mask[i], levels[i])
-        for name, seen in (("true context", context[i]), ("shuffled context", context[other[i]])):
+    for i in chosen.split(64):
+        for name, seen in (("true context", i), ("shuffled context", other[i])):
             same_noise = Generator().manual_seed(seed)
-            sums[name] += model.head.loss(seen, x[i], batch.target, earlier(batch), same_noise)["loss"].item() * len(i)
-    losses = {name: value / len(x) for name, value in sums.items()}
-    return {**losses, "difference": losses["shuffled context"] - losses["true context"], "windows": len(windows)}
+            loss = model.loss(rows(whole, i), same_noise, read=rows(whole, seen))["loss"]
+            sums[name] += loss.item() * len(i)
+    losses = {name: value / len(chosen) for name, value in sums.items()}
+    return {**losses, "difference": losses["shuffled context"] - losses["true context"], "windows": len(chosen)}
+
+
+def rows(batch: ConceptBatch, which: Tensor) -> ConceptBatch:
+    """Return some rows (N,) of a batch of unpacked windows."""
+    return ConceptBatch(batch.concepts[which], batch.mask[which], batch.level[which])
 
 
 def pick_other(owner: Tensor, i: int, generator: Generator) -> Tensor:

@@ -5,13 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from data.store import ConceptStore
 from decoders.evaluation import evaluate_decoder, shown
 from decoders.loading import load_decoder
 from lcm import evaluation
+from lcm.baselines import fit_baselines
 from lcm.checkpoint import load_model, open_encoder
+from lcm.draws import drawer, energy, point
 from lcm.manuscript import write_whole
+from lcm.normalizer import Normalizer
+from lcm.sampling import read_sampling
 from lcm.table import Row, to_markdown, write_json
+
+NUM_DRAWS, DRAWN_AT = 8, 128  # draws of a concept, and sentences that are drawn for, to take an energy score
 
 
 def measure_all(
@@ -24,18 +32,27 @@ def measure_all(
     num_sentences: int,
     seed: int,
     out: Path | None,
+    sampling: Mapping[str, int | float | str],
 ) -> None:
     """Print the tables of a model and a decoder beside their baselines, and write them."""
     store = ConceptStore.open(store_path)
     task = load_model(model, store.encoder)
+    options = read_sampling(task.model, sampling)
     held_out = evaluation.HeldOut.from_store(store, split, pool=pool, seed=seed)
     train = evaluation.sentences_of(evaluation.read_document(store, i) for i in store.split("train"))
-    predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed)}
-    predictors |= evaluation.baselines(train.mean(0))
+    predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed, **options)}
+    with Console(stderr=True).status("fitting the baselines"):
+        fitted = fit_baselines([store], seed=seed)
+    predictors |= evaluation.baselines(train.mean(0)) | fitted.predictors
     steps = shown(list(predictors.items()), "measuring")
     measured = [evaluation.measure(name, predict, held_out) for name, predict in steps]
+    draws = {name: point(predict) for name, predict in predictors.items()}
+    draws["model"] = drawer(task.model, NUM_DRAWS, length=task.length, seed=seed, **options)
+    normalizer, at = Normalizer(store.dim), held_out.positions(DRAWN_AT, seed=seed)
+    normalizer.fit(train)
+    measured = [m.beside({"energy score": energy(draws[m.name], held_out, at, normalizer)}) for m in measured]
     gap = evaluation.context_gap(task.model, held_out, seed=seed)
-    text = report(measured, gap, held_out, split)
+    text = report(measured, gap, held_out, split, fitted.note)
     numbers: list[Row] = [*(m.row() for m in measured), {"predictor": "model, loss by context", **gap}]
     if decoder is not None:
         found = measure_decoder(store, decoder, split, num_sentences, seed)
@@ -55,14 +72,22 @@ def measure_decoder(store: ConceptStore, decoder: Path, split: str, num_sentence
 
 
 def report(
-    measured: Sequence[evaluation.Measured], gap: Mapping[str, float | int], held_out: evaluation.HeldOut, split: str
+    measured: Sequence[evaluation.Measured],
+    gap: Mapping[str, float | int],
+    held_out: evaluation.HeldOut,
+    split: str,
+    note: str = "",
 ) -> str:
     """Return the measures of a model as Markdown: the table, who wins each column, and what the context is worth."""
     text = (
         f"Next concept, {len(held_out.concepts)} {split} documents, R@k among {len(held_out.pool):,} held-out "
-        f"sentences, 95 % intervals over documents:\n\n{to_markdown([m.row() for m in measured])}\n"
+        f"sentences, 95 % intervals over documents; energy score of {NUM_DRAWS} draws at up to {DRAWN_AT} "
+        f"sentences:\n\n"
+        f"{to_markdown([m.row() for m in measured])}\n"
         f"{evaluation.verdict(measured)}\n\n{evaluation.leads(measured)}\n"
     )
+    if note:
+        text += f"\n{note}\n"
     if "difference" not in gap:
         return text + "\nToo few long documents to compare the loss with true and shuffled context.\n"
     return text + (

@@ -94,3 +94,32 @@ def test_a_tie_is_no_win() -> None:
 def test_a_split_without_documents_says_so(store: ConceptStore) -> None:
     with pytest.raises(ValueError, match="no split"):
         HeldOut.from_store(store, "none")
+
+
+def test_documents_of_several_stores_are_measured_together(store: ConceptStore, held_out: HeldOut) -> None:
+    both = HeldOut.from_stores([store, store], "test", pool=50, max_rows=10)
+    assert len(both.concepts) == 2 * len(held_out.concepts) == len(both.sources)
+    assert all(len(concepts) == len(level) == 10 for concepts, level in zip(both.concepts, both.levels, strict=True))
+    assert len(both.pool) == 50
+
+
+def test_positions_are_sentences_each_at_most_once_of_a_range(held_out: HeldOut) -> None:
+    every = held_out.positions(10**6)
+    assert [rows.tolist() for rows in every] == [
+        (torch.nonzero(level[1:] == 0)[:, 0] + 1).tolist() for level in held_out.levels
+    ]
+    some = held_out.positions(9, first=3, last=6)
+    assert sum(map(len, some)) == 9
+    for rows in some:
+        assert set(rows.tolist()) <= set(range(3, 7))
+        assert len(rows.unique()) == len(rows)
+    assert [rows.tolist() for rows in some] == [rows.tolist() for rows in held_out.positions(9, first=3, last=6)]
+
+
+def test_the_gap_of_some_windows_is_near_that_of_all(regression: ConceptModel, held_out: HeldOut) -> None:
+    some = context_gap(regression, held_out, length=8, max_windows=5)
+    assert some["windows"] == 5
+    every = context_gap(regression, held_out, length=8)
+    assert context_gap(regression, held_out, length=8, max_windows=10**6)["true context"] == pytest.approx(
+        every["true context"], rel=1e-5
+    )

@@ -10,8 +10,10 @@ from lcm.metrics import (
     copy_last,
     corpus_mean,
     cosine,
+    energy_score,
     l2,
     mean_interval,
+    prior_alignment,
     recall_at,
     retrieval_ranks,
     running_mean,
@@ -166,3 +168,59 @@ def test_positions_without_a_measure_are_not_counted() -> None:
 )
 def test_an_interval_reads_with_the_digits_that_count(mean: float, half_width: float, text: str) -> None:
     assert str(Interval(mean, half_width, 100, 10)) == text
+
+
+def test_measures_at_positions_are_those_of_all_taken_there() -> None:
+    true, predicted, pool = concepts(9, 5), concepts(8, 5, seed=1), concepts(13, 5, seed=2)
+    at = torch.tensor([7, 2, 2, 5])
+    some = predicted[at - 1]
+    assert_close(l2(some, true, at), l2(predicted, true)[at - 1])
+    assert_close(cosine(some, true, at), cosine(predicted, true)[at - 1])
+    assert_close(contrastive_accuracy(some, true, at), contrastive_accuracy(predicted, true)[at - 1])
+    assert_close(retrieval_ranks(some, true, pool, at), retrieval_ranks(predicted, true, pool)[at - 1])
+    assert_close(prior_alignment(some, true, at), prior_alignment(predicted, true)[at - 1], equal_nan=True)
+
+
+def test_the_energy_score_equals_its_definition() -> None:
+    samples, x = concepts(4, 3, 5), concepts(3, 5, seed=1)
+    for p in range(3):
+        distance = sum((samples[n, p] - x[p]).norm() for n in range(4)) / 4
+        spread = sum((samples[n, p] - samples[m, p]).norm() for n in range(4) for m in range(4) if m != n) / 12
+        expected = (distance - spread / 2) / 5**0.5
+        assert_close(energy_score(samples, x)[p].float(), expected)
+    assert_close(energy_score(samples[:1], x), l2(samples[0], x) / 5**0.5)
+
+
+def test_the_energy_score_is_best_for_draws_of_the_truth() -> None:
+    x = concepts(4000, 6, seed=3) + 1
+    scores = {
+        name: energy_score(draws, x).mean()
+        for name, draws in {
+            "truth": concepts(8, 4000, 6) + 1,
+            "too tame": 0.5 * concepts(8, 4000, 6) + 1,
+            "too wild": 1.5 * concepts(8, 4000, 6) + 1,
+            "shifted": concepts(8, 4000, 6) + 1.5,
+            "the mean": torch.ones(1, 4000, 6),
+        }.items()
+    }
+    assert min(scores, key=scores.__getitem__) == "truth", scores
+
+
+def test_prior_alignment_equals_its_definition() -> None:
+    true, predicted = concepts(9, 5), concepts(6, 5, seed=1)
+    found = prior_alignment(predicted, true)
+    for p in range(6):
+        before = true[: p + 3]
+        largest = torch.cosine_similarity(true[p + 3], before).max()
+        expected = torch.cosine_similarity(predicted[p], before).max() / largest
+        assert found[p].isnan() if largest < 0.1 else torch.isclose(found[p].float(), expected)
+    assert found.isfinite().any()
+
+
+def test_who_copies_has_a_prior_alignment_above_one_and_the_author_has_one() -> None:
+    true = concepts(30, 4)
+    kept = prior_alignment(true[1:], true)
+    assert_close(kept[~kept.isnan()], torch.ones(int((~kept.isnan()).sum()), dtype=torch.float64))
+    copied = prior_alignment(copy_last(true), true)
+    assert copied[~copied.isnan()].min() > 1
+    assert prior_alignment(true, true)[0].isnan()  # nothing is before the first

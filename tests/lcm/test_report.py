@@ -51,13 +51,19 @@ def test_a_decoders_report_has_bleu_cosine_and_nats() -> None:
 
 
 def test_evaluate_prints_a_row_for_the_model_and_each_baseline(
-    fit: Callable[..., Path], store: ConceptStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fit: Callable[..., Path],
+    fails: Callable[..., str],
+    store: ConceptStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = fit(head="regression", steps=2)
-    main(["evaluate", str(store.path), "--model", str(folder / "last.ckpt"), "--out", str(tmp_path / "t.md")])
+    command = ["evaluate", str(store.path), "--model", str(folder / "last.ckpt")]
+    main([*command, "--out", str(tmp_path / "t.md")])
     shown = capsys.readouterr().out
     assert (tmp_path / "t.md").read_text() in shown
-    for name in ("model", "copy the last", "running mean", "corpus mean"):
+    assert "has no sampling option num_steps; it draws nothing" in fails(*command, "--sampling.num_steps", "4")
+    for name in ("model", "copy the last", "running mean", "corpus mean", "recent mean", "ridge regression"):
         assert f"| {name} " in shown
     numbers = json.loads((tmp_path / "t.json").read_text())
     assert numbers[0]["contrastive accuracy"]["num_documents"] == len(store.split("test"))
