@@ -78,11 +78,12 @@ class Normalizer(FittedNormalizer):
 
     def measure(self, concepts: Tensor) -> None:
         """Set centre and scale."""
-        columns = concepts.float().sort(dim=0).values  # torch.quantile stops at 16M elements, sorting does not
-        low, middle, high = (columns[round(q * (len(columns) - 1))] for q in (0.25, 0.5, 0.75))
+        columns = concepts.float().T.contiguous()  # (D, N): torch.quantile stops at 16M elements, kthvalue does not
+        ranks = (1 + round(q * (len(concepts) - 1)) for q in (0.25, 0.5, 0.75))
+        low, middle, high = (columns.kthvalue(rank, dim=1).values for rank in ranks)
         scale = IQR_TO_SD * (high - low)
         if not scale.any():  # sparse concepts: more than half of the values of each dimension are the same
-            scale = columns.std(dim=0)
+            scale = columns.std(dim=1)
         self.centre.copy_(middle)
         self.scale.copy_(scale.clamp_min(self.floor * scale[scale > 0].median()))
 
