@@ -14,7 +14,7 @@ from lcm.evaluation import Predict, read_document, sentences_of
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # times the mean eigenvalue of the features
 DECAYS, WEIGHTS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9), (0.0, 0.25, 0.5, 0.75, 1.0)
-NUM_CONCEPTS = 8  # that ridge regression reads
+NUM_CONCEPTS, MAX_FEATURES = 8, 4096  # concepts that ridge regression reads, fewer of a wide encoder
 MAX_FITTED, MAX_TUNED, MAX_LENGTH = 100_000, 5_000, 500  # sentences to fit, to choose on, and of a document of these
 BLOCK = 2048  # rows whose products are summed in float32
 
@@ -34,33 +34,35 @@ class FittedBaselines:
     note: str
 
 
-def fit_baselines(stores: Sequence[ConceptStore], *, seed: int = 0, max_fitted: int = MAX_FITTED) -> FittedBaselines:
-    """Fit the recent mean to validation documents of stores and ridge regression to training documents.
+def fit_baselines(
+    stores: Sequence[ConceptStore], *, tune_on: str = "validation", seed: int = 0, max_fitted: int = MAX_FITTED
+) -> FittedBaselines:
+    """Fit the recent mean to held-out documents of stores and ridge regression to training documents.
 
     Of large stores both see documents drawn at random; where there are too few documents, a baseline is left out.
 
     Args:
         stores: concepts of all splits, of one encoder.
+        tune_on: split of which the recent mean is chosen, not the one that is measured.
         seed: of the draw.
         max_fitted: most sentences for ridge regression, whose time is 2 * 64 D^2 operations each.
     """
     predictors, notes = {}, []
-    tuned = [(c[:MAX_LENGTH], level[:MAX_LENGTH]) for c, level in draw(stores, "validation", MAX_TUNED, seed)]
+    tuned = [(c[:MAX_LENGTH], level[:MAX_LENGTH]) for c, level in draw(stores, tune_on, MAX_TUNED, seed)]
     if any(len(concepts) > 3 for concepts, _ in tuned):  # fewer have no contrastive accuracy
         decay, weight = choose_recent_mean(tuned)
         predictors["recent mean"] = recent_mean(decay, weight)
         notes.append(
-            f"Recent mean: decay {decay:g} and weight {weight:g}, the best on {len(tuned)} validation documents."
+            f"Recent mean: decay {decay:g} and weight {weight:g}, the best on {len(tuned)} {tune_on} documents."
         )
     fitted = draw(stores, "train", max_fitted, seed)
     if len(fitted) > 1:
-        predictors["ridge regression"] = ridge(fitted, num_concepts=NUM_CONCEPTS)
-        num_rows, num_documents = (
-            sum(len(concepts) for concepts, _ in fitted),
-            sum(len(s.split("train")) for s in stores),
-        )
+        num_concepts = max(1, min(NUM_CONCEPTS, MAX_FEATURES // stores[0].dim))
+        predictors["ridge regression"] = ridge(fitted, num_concepts=num_concepts)
+        num_rows = sum(len(concepts) for concepts, _ in fitted)
+        num_documents = sum(len(store.split("train")) for store in stores)
         notes.append(
-            f"Ridge regression on the last {NUM_CONCEPTS} concepts: fitted to {len(fitted)} of "
+            f"Ridge regression on the last {num_concepts} concepts: fitted to {len(fitted)} of "
             f"{num_documents} training documents, {num_rows:,} rows."
         )
     return FittedBaselines(predictors, " ".join(notes))

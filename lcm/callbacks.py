@@ -88,7 +88,8 @@ class AveragedWeights(EMAWeightAveraging):
 class Checkpoints(ModelCheckpoint):
     """Keeps best.ckpt, by the validation loss, and last.ckpt; both are there after every training.
 
-    An interrupted run writes last.ckpt alone, whatever ModelCheckpoint(save_on_exception=True) would overwrite.
+    The last step is validated too, so that the end of a training, where the rate is small, can be its best. An
+    interrupted run writes last.ckpt alone, whatever ModelCheckpoint(save_on_exception=True) would overwrite.
 
     Args:
         dirpath: folder of the run.
@@ -103,6 +104,12 @@ class Checkpoints(ModelCheckpoint):
             save_on_exception=False,
             enable_version_counter=False,
         )
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Save as Lightning does; behind the last step ask for a validation, which it holds where it is to stop."""
+        super().on_train_batch_end(trainer, *args)
+        if trainer.global_step >= trainer.max_steps > 0:
+            trainer.should_stop = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where an interrupted training stands; stay silent for a run that had not begun.
@@ -119,7 +126,8 @@ class Checkpoints(ModelCheckpoint):
         if not self.best_model_path:
             trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
         if trainer.is_global_zero and 0 < trainer.global_step < trainer.max_steps:
-            sys.stderr.write(f"stopped at step {trainer.global_step} of {trainer.max_steps}: max_time ran out\n")
+            why = "max_epochs are over" if trainer.max_epochs == trainer.current_epoch else "max_time ran out"
+            sys.stderr.write(f"stopped at step {trainer.global_step} of {trainer.max_steps}: {why}\n")
 
 
 class FitConfig(SaveConfigCallback):

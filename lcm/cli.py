@@ -5,7 +5,14 @@ import sys
 
 TRAINING = ("fit", "validate", "test", "predict")
 # True where given without a value.
-SWITCHES = ("--verify", "--peek", "--keep_boilerplate", "--keep_control_characters", "--stop_at_repetition")
+SWITCHES = (
+    "--verify",
+    "--peek",
+    "--stop_at_end",
+    "--keep_boilerplate",
+    "--keep_control_characters",
+    "--stop_at_repetition",
+)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide
-from lcm.heads.head import by_noise, check_cond_dropout, drop_contexts, mean_over
+from lcm.heads.head import by_noise, check_cond_dropout, check_guidance, drop_contexts, mean_over
 from lcm.predictions import ClampedSNR, Prediction, X0Prediction
 from lcm.samplers import Sampler, ddim
 
@@ -92,7 +92,7 @@ class Denoiser(nn.Module):
         *,
         generator: Generator | None = None,
         num_steps: int = 40,
-        guidance_scale: float = 3.0,
+        guidance_scale: float | None = None,
         guidance_rescale: float = 0.7,
         initial_noise: float = 0.6,
         temperature: float = 1.0,
@@ -106,7 +106,8 @@ class Denoiser(nn.Module):
             visible: bool (B, Q, S), True = query q sees context s.
             generator: source of the initial noise.
             num_steps: steps of the sampler, each one call of the denoiser; heun() makes 2 num_steps - 2 calls.
-            guidance_scale: 1 is no guidance; larger follows the context more closely.
+            guidance_scale: 1 is no guidance; larger follows the context more closely. 3 if not given, 1 for a model
+                trained without cond_dropout.
             guidance_rescale: share of the guided deviation that is pulled back.
             initial_noise: standard deviation of the start; smaller is nearer to the mean, hence tamer. The defaults are
                 those of arXiv:2412.08821; the distribution that was learnt is that of 1, without guidance.
@@ -114,8 +115,14 @@ class Denoiser(nn.Module):
             epsilon_scale: divides the noise left after each step; the paper takes 1.00045.
             sampler: ddim(), dpm_solver() or heun() of lcm.samplers.
         """
-        if temperature < 0:
-            raise ValueError(f"temperature must be 0 or more, found {temperature}")
+        if temperature < 0 or initial_noise < 0 or epsilon_scale <= 0:
+            raise ValueError(
+                "need temperature and initial_noise of at least 0 and an epsilon_scale above it, "
+                f"found {temperature}, {initial_noise} and {epsilon_scale}"
+            )
+        if guidance_scale is None:
+            guidance_scale = 3.0 if self.cond_dropout else 1.0
+        check_guidance(guidance_scale, self.cond_dropout)
         shape = (*visible.shape[:2], self.dim)
         x = temperature * initial_noise * torch.randn(shape, generator=generator, device=visible.device)
 

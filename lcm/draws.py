@@ -23,7 +23,7 @@ def drawer(model: ConceptModel, num: int, *, length: int, seed: int = 0, **sampl
     """Return a function that draws `num` next concepts for given positions of a document, from its true concepts.
 
     The document is read once, and what is drawn for a position depends on nothing behind it. Windows are as those of
-    lcm.evaluation.predictor(). Where no other options are given, the draws are of the distribution that was learnt.
+    lcm.evaluation.predictor(). Where guidance and initial noise are not given, the draws are of what was learnt.
     """
     generator = Generator().manual_seed(seed)
     options = {key: value for key, value in LEARNT.items() if key in model.sampling_options()} | sampling

@@ -38,7 +38,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x / rms(x) * weight."""
-        if x.device.type != "cpu" or x.dtype != self.weight.dtype:
+        if x.device.type != "cpu" or self.weight is None or x.dtype != self.weight.dtype:
             return super().forward(x)
         return Normalise.apply(x, self.weight, torch.finfo(x.dtype).eps if self.eps is None else self.eps)
 

@@ -140,7 +140,8 @@ class Measured:
 
     def row(self) -> dict[str, str | int | Interval]:
         """Return the means, each with a 95 % interval over documents, and the number of positions."""
-        intervals = {key: metrics.mean_interval(value) for key, value in self.values.items()}
+        known = {key: value for key, value in self.values.items() if any(v.isfinite().any() for v in value)}
+        intervals = {key: metrics.mean_interval(value) for key, value in known.items()}
         return {"predictor": self.name, **intervals, "positions": intervals["l2"].num_positions}
 
     def beside(self, more: Mapping[str, Sequence[Tensor]]) -> "Measured":

@@ -91,8 +91,7 @@ class ConceptModel(nn.Module):
     ) -> tuple[Tensor, Any]:
         """Contexts (B, S, H) of normalised x (B, S, D), and the backbone's cache."""
         h = self.input(x).float()  # the residual stream stays in float32 under autocast
-        if level is not None:
-            h = h + self.level(level)
+        h = h + (self.level.weight[0] if level is None else self.level(level))
         return self.backbone(h, mask, document, cache)
 
     def loss(
@@ -166,7 +165,7 @@ class ConceptModel(nn.Module):
         mask = torch.ones(concepts.shape[:2], dtype=torch.bool, device=concepts.device) if mask is None else mask
         seen = mask if state is None else torch.cat((state.mask, mask), dim=1)
         cache, memory = (None, None) if state is None else (state.cache, state.memory)
-        # A mask of ones is no mask: the backbone then takes the kernel that training takes.
+        # A mask of ones is no mask: the backbone then takes the causal kernel.
         context, cache = self.contexts(self.normalizer(concepts), level, None if seen.all() else seen, None, cache)
         return ReadState(cache, self.head.remember(context, memory), seen)
 

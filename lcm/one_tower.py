@@ -39,6 +39,8 @@ class TimedInput(nn.Module):
         super().__init__()
         self.num_steps = num_steps
         self.concept = nn.Linear(dim, width)
+        nn.init.orthogonal_(self.concept.weight)
+        nn.init.zeros_(self.concept.bias)
         self.time = nn.Sequential(
             nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width, bias=False)
         )
@@ -150,6 +152,11 @@ class OneTowerModel(ConceptModel):
         prediction: Prediction | None = None,
         weight: ClampedSNR | None = None,
     ) -> None:
+        if not isinstance(backbone, CausalTransformer) or backbone.recent_means is not None:
+            raise ValueError(
+                f"a one-tower needs a CausalTransformer without recent means, which its noisy copies would not have; "
+                f"found a {type(backbone).__name__}; set its decays to null"
+            )
         head = OneTowerHead(
             dim, backbone.width, cond_dropout=cond_dropout, schedule=schedule, prediction=prediction, weight=weight
         )

@@ -43,8 +43,10 @@ class RecentMeans(nn.Module):
         if not decays or not all(0 < decay <= 1 for decay in decays):
             raise ValueError(f"decays must be above 0 and at most 1, found {list(decays)}")
         self.register_buffer("log_decays", torch.tensor(decays, dtype=torch.float64).log().float(), persistent=False)
-        recent = [1.4 / max(1, sum(decay < 1 for decay in decays)) if decay < 1 else -0.8 for decay in decays]
-        self.gains = nn.Parameter(torch.tensor([0.4, *recent])[:, None].repeat(1, width))
+        fading = sum(decay < 1 for decay in decays)
+        whole = -0.8 * (0 < fading < len(decays))  # the document's mean is taken off where something is left of it
+        recent = [(0.6 - whole) / fading if decay < 1 else whole for decay in decays]
+        self.gains = nn.Parameter(torch.tensor([0.4 if fading else 1.0, *recent])[:, None].repeat(1, width))
 
     def forward(
         self,

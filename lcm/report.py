@@ -5,21 +5,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+from torch import Generator, Tensor
 
 from data.store import ConceptStore
 from decoders.evaluation import evaluate_decoder, shown
 from decoders.loading import load_decoder
-from lcm import evaluation
+from lcm import evaluation, metrics
 from lcm.baselines import fit_baselines
 from lcm.checkpoint import load_model, open_encoder
-from lcm.draws import drawer, energy, point
+from lcm.draws import Draw, drawer, energy, point
 from lcm.manuscript import write_whole
 from lcm.normalizer import Normalizer
 from lcm.sampling import read_sampling
 from lcm.table import Row, to_markdown, write_json
 
 NUM_DRAWS, DRAWN_AT = 8, 128  # draws of a concept, and sentences that are drawn for, to take an energy score
+CHANCE = "random training concept"
 
 
 def measure_all(
@@ -42,18 +45,20 @@ def measure_all(
     train = evaluation.sentences_of(evaluation.read_document(store, i) for i in store.split("train"))
     predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed, **options)}
     with Console(stderr=True).status("fitting the baselines"):
-        fitted = fit_baselines([store], seed=seed)
+        fitted = fit_baselines([store], tune_on="test" if split == "validation" else "validation", seed=seed)
     predictors |= evaluation.baselines(train.mean(0)) | fitted.predictors
     steps = shown(list(predictors.items()), "measuring")
     measured = [evaluation.measure(name, predict, held_out) for name, predict in steps]
     draws = {name: point(predict) for name, predict in predictors.items()}
     draws["model"] = drawer(task.model, NUM_DRAWS, length=task.length, seed=seed, **options)
+    draws[CHANCE] = random_concepts(train, NUM_DRAWS, seed)
     normalizer, at = Normalizer(store.dim), held_out.positions(DRAWN_AT, seed=seed)
     normalizer.fit(train)
-    measured = [m.beside({"energy score": energy(draws[m.name], held_out, at, normalizer)}) for m in measured]
+    scores = {name: metrics.mean_interval(energy(draw, held_out, at, normalizer)) for name, draw in draws.items()}
     gap = evaluation.context_gap(task.model, held_out, seed=seed)
-    text = report(measured, gap, held_out, split, fitted.note)
+    text = report(measured, gap, held_out, split, fitted.note) + report_energy(scores)
     numbers: list[Row] = [*(m.row() for m in measured), {"predictor": "model, loss by context", **gap}]
+    numbers += [{"predictor": name, "energy score": score} for name, score in scores.items()]
     if decoder is not None:
         found = measure_decoder(store, decoder, split, num_sentences, seed)
         text += report_decoder(found)
@@ -81,8 +86,7 @@ def report(
     """Return the measures of a model as Markdown: the table, who wins each column, and what the context is worth."""
     text = (
         f"Next concept, {len(held_out.concepts)} {split} documents, R@k among {len(held_out.pool):,} held-out "
-        f"sentences, 95 % intervals over documents; energy score of {NUM_DRAWS} draws at up to {DRAWN_AT} "
-        f"sentences:\n\n"
+        f"sentences, 95 % intervals over documents:\n\n"
         f"{to_markdown([m.row() for m in measured])}\n"
         f"{evaluation.verdict(measured)}\n\n{evaluation.leads(measured)}\n"
     )
@@ -95,6 +99,24 @@ def report(
         f"with another document's {gap['shuffled context']:.4f}: "
         f"the context is worth {gap['difference']:.4f} ({gap['windows']} windows).\n"
     )
+
+
+def report_energy(scores: Mapping[str, metrics.Interval]) -> str:
+    """Return the energy scores as a sentence; those of draws and of points are told apart, for spread is rewarded."""
+    model, chance = scores["model"], scores[CHANCE]
+    points = {name: score for name, score in scores.items() if name not in ("model", CHANCE)}
+    best = min(points, key=lambda name: points[name].mean)
+    return (
+        f"\nEnergy score, smaller is better, at up to {DRAWN_AT} sentences: the model {model}, by {NUM_DRAWS} draws of "
+        f"what it has learnt; random training concepts {chance}; of predictors that do not draw the best is the "
+        f"{best}, {points[best]}.\n"
+    )
+
+
+def random_concepts(train: Tensor, num: int, seed: int) -> Draw:
+    """Return a predictor that draws training concepts (N, D) at random: spread without knowledge."""
+    generator = Generator().manual_seed(seed)
+    return lambda concepts, level, at: train[torch.randint(len(train), (num, len(at)), generator=generator)]
 
 
 def report_decoder(found: Mapping[str, Any]) -> str:

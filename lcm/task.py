@@ -60,13 +60,18 @@ class LCMTask(LightningModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of older code, which lacks what models measure and learn now."""
-        found = checkpoint.get("state_dict")
-        missing = self.state_dict().keys() - found.keys() if found else set()  # a sharded one is held elsewhere
-        if missing:
+        """Refuse a checkpoint of another model, or of older code, whose models measured and learnt other things."""
+        found, own = checkpoint.get("state_dict"), self.state_dict()
+        if not found:
+            return  # a sharded one is held elsewhere
+        other = found.keys() ^ own.keys()
+        other |= {name for name in found.keys() & own.keys() if found[name].shape != own[name].shape}
+        if other:
+            name = min(other)
+            sizes = [list(some[name].shape) if name in some else "none" for some in (found, own)]
             raise ValueError(
-                f'the checkpoint lacks {min(missing)}: older code wrote it, or its model is another one; run "lcm fit" '
-                "again"
+                f"the checkpoint is of another model: {name} is {sizes[0]} there and {sizes[1]} here; give the yaml "
+                'files and options that it was trained with, or, if older code wrote it, run "lcm fit" again'
             )
 
     def configure_model(self) -> None:

@@ -70,6 +70,13 @@ class TokenTask(LCMTask):
             decoder = load_decoder(self.decoder, data.encoder)
             self.token_loss = TokenLoss(decoder, data.texts, num_texts=self.num_texts, options=self.estimate)
 
+    def on_train_start(self) -> None:
+        """Refuse to begin with weights that have learnt nothing."""
+        if not self.from_checkpoint and self.trainer.global_step == 0:
+            raise ValueError(
+                "a token loss is a second stage: name the checkpoint of the first, --model.from_checkpoint CHECKPOINT"
+            )
+
     def start_from(self, path: str) -> None:
         """Take over the weights of a concept model's checkpoint."""
         first = load_model(path, self.encoder or None)

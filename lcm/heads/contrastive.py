@@ -21,8 +21,8 @@ class ContrastiveHead(LastContextHead):
     Rivals of a target are the other targets of its row and up to `num_negatives` positions of other rows, drawn anew
     for each batch and only from this process. `num_banked` more come from a bank of training concepts; they cost a
     product each and no pass through the model, and teach to find a concept among all others. Left out are the
-    neighbours in its document, which may be as good an answer, and sentences equal to it, which overlapping windows
-    bring. Only a direction is learnt; about lengths the loss says nothing.
+    neighbours in its document where they stand in its row, for they may be as good an answer, and sentences equal to
+    it, which overlapping windows bring. Only a direction is learnt; about lengths the loss says nothing.
 
     Args:
         dim: width D of a concept.
@@ -140,14 +140,14 @@ class ContrastiveHead(LastContextHead):
         generator: Generator | None = None,
         bank: Tensor | None = None,
         temperature: float = 0.0,
-        top_k: int = 10,
-        reach: float = 3.0,
+        top_k: int | None = None,
+        reach: float = 1.0,
     ) -> Tensor:
         """Return one next x (B, Q, D) for each query: of the bank, or without one the point that the query shows.
 
         That point lies in the direction of the query at the distance reach * sqrt(D) from the centre; sqrt(D) is the
         mean distance of concepts whose dimensions are scaled to variance 1. The farther out, the more the distance to
-        it ranks concepts of equal length as the learnt cosine does. It is made for ranking, not for a decoder.
+        it ranks concepts of equal length as the learnt cosine does.
 
         Args:
             memory: what remember() returned.
@@ -156,9 +156,9 @@ class ContrastiveHead(LastContextHead):
             bank: normalised concepts (N, D) to answer from.
             temperature: 1 draws from the softmax over the nearest of the bank, as learnt, 0 takes the nearest; above 0
                 it needs a bank, for without one there is nothing to draw from.
-            top_k: how many of the nearest may be drawn.
-            reach: how far out the point lies without a bank; at 1 among the concepts, where a decoder can read it. On
-                the demo's validation tales 3 ranks as well as 10 does, and better than 1.
+            top_k: how many of the nearest of the bank may be drawn, 10 if not given.
+            reach: how far out the point lies without a bank; at 1 among the concepts, where a decoder can read it. 3
+                ranks a little better (experiments/2026-11-bake-off), and is no concept.
         """
         query = self.find(memory, visible)
         if bank is None:
@@ -166,8 +166,10 @@ class ContrastiveHead(LastContextHead):
                 raise ValueError(
                     f"a temperature of {temperature} needs a bank to draw from; give one, or temperature 0"
                 )
+            if top_k is not None:
+                raise ValueError(f"a top_k of {top_k} needs a bank to draw from; give one, or no top_k")
             return query * reach * math.sqrt(self.dim)
-        return self.answer(query, bank, temperature, top_k, generator)
+        return self.answer(query, bank, temperature, 10 if top_k is None else top_k, generator)
 
     def answer(
         self, query: Tensor, bank: Tensor, temperature: float, top_k: int, generator: Generator | None
@@ -177,7 +179,8 @@ class ContrastiveHead(LastContextHead):
             raise ValueError(
                 f"need temperature >= 0, top_k >= 1 and a bank, found {temperature}, {top_k} and {len(bank)} concepts"
             )
-        score = query @ F.normalize(bank.float(), dim=-1).mT  # (B, Q, N)
+        with torch.autocast(bank.device.type, enabled=False):  # bfloat16 gives many concepts the same score
+            score = query @ F.normalize(bank.float(), dim=-1).mT  # (B, Q, N)
         if temperature == 0:
             return bank[score.argmax(-1)].float()
         score, nearest = score.topk(min(top_k, len(bank)))  # (B, Q, K)

@@ -6,7 +6,15 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import LastContextHead, by_noise, check_cond_dropout, drop_contexts, last_visible, mean_over
+from lcm.heads.head import (
+    LastContextHead,
+    by_noise,
+    check_cond_dropout,
+    check_guidance,
+    drop_contexts,
+    last_visible,
+    mean_over,
+)
 from lcm.heads.mlp import ResidualMLP
 from lcm.heads.two_tower import embed_time
 
@@ -140,6 +148,7 @@ class FlowHead(LastContextHead):
                 velocity exact, T draws with T times its deviation. 0 starts at zero, which training hardly shows:
                 always the same concept, the mean of a Gaussian, and among several modes perhaps one between them.
         """
+        check_guidance(guidance_scale, self.cond_dropout)
         context = last_visible(memory, visible)
         condition, unconditional = self.context(context), self.context(context.new_zeros(context.shape[-1]))
         velocity = guided(

@@ -5,6 +5,7 @@ from torch import Generator, Tensor, nn
 
 from lcm.diffusion import NoiseSchedule, grid_times, steps_of
 from lcm.heads.flow import Solver, euler, flow, guided, midpoint
+from lcm.heads.head import check_guidance
 from lcm.heads.two_tower import Memory, TwoTowerHead
 from lcm.predictions import Prediction
 
@@ -120,6 +121,7 @@ class FlowTwoTowerHead(nn.Module):
                 then changes nothing.
         """
         unseen = torch.zeros_like(visible)
+        check_guidance(guidance_scale, self.tower.cond_dropout)
         velocity = guided(
             lambda x_t, t: self.velocity(x_t, t, memory, visible),
             lambda x_t, t: self.velocity(x_t, t, memory, unseen),

@@ -65,15 +65,24 @@ class LastContextHead(nn.Module):
 
 @torch.no_grad()
 def start_as(layer: nn.Linear, weight: Tensor) -> None:
-    """Set a layer to a weight, without bias."""
-    layer.weight.copy_(weight)
-    layer.bias.zero_()
+    """Set a layer to a weight, without bias; a head made for another width is told of later, with its checkpoint."""
+    if layer.weight.shape == weight.shape:
+        layer.weight.copy_(weight)
+        layer.bias.zero_()
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
     """Refuse what is no probability of training a position without context."""
     if not 0 <= cond_dropout < 1:
         raise ValueError(f"cond_dropout must be in [0, 1), found {cond_dropout}")
+
+
+def check_guidance(scale: float, cond_dropout: float) -> None:
+    """Refuse guidance of a head that was never trained without context."""
+    if scale != 1 and not cond_dropout:
+        raise ValueError(
+            f"guidance of {scale} needs a model trained with cond_dropout, found 0; take a guidance_scale of 1"
+        )
 
 
 def drop_contexts(visible: Tensor, probability: float, generator: Generator | None) -> Tensor:

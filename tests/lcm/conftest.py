@@ -25,7 +25,9 @@ NOUNS = ["fox", "miller", "king", "stone", "river", "crown", "raven", "well", "h
 
 def make_model(kind: str, dim: int = D) -> ConceptModel:
     torch.manual_seed(0)
-    backbone = CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.0, decays=(0.5, 1.0))
+    backbone = CausalTransformer(
+        width=H, num_layers=2, num_heads=2, dropout=0.0, decays=None if kind == "one_tower" else (0.5, 1.0)
+    )
     model: ConceptModel = {
         "regression": lambda: ConceptModel(dim, backbone, RegressionHead(dim, H)),
         "two_tower": lambda: ConceptModel(dim, backbone, TwoTowerHead(dim, H, num_layers=2, num_heads=2, dropout=0.0)),

@@ -269,7 +269,7 @@ def test_gaussian_walks_are_denoised_and_drawn_as_the_closed_form_says() -> None
     options = {"guidance_scale": 1.0, "initial_noise": 1.0, "num_steps": 20}
     drawn = model.predict_next(prefix, generator=generator, **options).unflatten(0, (2, -1))
     torch.testing.assert_close(drawn.mean(1), torch.tensor([[PHI], [-PHI]]), atol=0.2, rtol=0)
-    torch.testing.assert_close(drawn.std(1), torch.full((2, 1), (1 - PHI**2) ** 0.5), atol=0.1, rtol=0)
+    torch.testing.assert_close(drawn.std(1), torch.full((2, 1), (1 - PHI**2) ** 0.5), atol=0.15, rtol=0)
 
 
 @pytest.mark.parametrize(

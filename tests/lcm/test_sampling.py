@@ -47,8 +47,8 @@ def make(name: str) -> ConceptModel:
     torch.manual_seed(0)
     model = OneTowerModel(D, backbone()) if name == "one_tower" else ConceptModel(D, backbone(), HEADS[name]())
     for parameter in model.parameters():
-        if parameter.ndim:  # what starts at zero would be deaf; the scale of a cosine stays
-            torch.nn.init.normal_(parameter, std=0.2)
+        if parameter.numel() > 1:  # what starts at zero would be deaf; the scale of a cosine stays
+            torch.nn.init.normal_(parameter, std=0.4 if name == "quantised" else 0.2)  # units of very unequal chance
     model.fit(torch.randn(300, D) * 0.1 + 1)
     return model.eval()
 

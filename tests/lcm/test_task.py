@@ -53,11 +53,28 @@ def test_a_checkpoint_of_older_code_is_refused_in_one_sentence(fit: Fit, fails: 
     old = torch.load(folder / "last.ckpt", weights_only=True)
     old["state_dict"] = {key: value for key, value in old["state_dict"].items() if ".stopping." not in key}
     torch.save(old, folder / "old.ckpt")
-    message = r"lacks model\.stopping\.end_cosine: older code wrote it, .* run \"lcm fit\" again"
+    message = r"another model: model\.stopping\.end_cosine is none there and \[\] here; .* run \"lcm fit\" again"
     with pytest.raises(ValueError, match=message):
         load_model(folder / "old.ckpt")
     said = fails("test", f"--config={folder}/config.yaml", f"--ckpt_path={folder}/old.ckpt")
     assert "older code wrote it" in said and len(said.strip().splitlines()) == 1, said
+
+
+def test_a_checkpoint_of_another_size_is_refused_in_one_sentence(fit: Fit, fails: Callable[..., str]) -> None:
+    folder = fit(head="regression", steps=1)
+    said = fails(
+        "fit",
+        f"--config={folder}/config.yaml",
+        "--model.model.backbone.num_layers=2",
+        "--trainer.logger=false",
+        f"--ckpt_path={folder}/last.ckpt",
+    )
+    assert "the checkpoint is of another model" in said and len(said.strip().splitlines()) == 1, said
+
+
+def test_the_last_step_is_validated_and_kept(fit: Fit) -> None:
+    folder = fit("--trainer.val_check_interval=2", head="regression", steps=3)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
 @pytest.mark.parametrize("epochs", [0.2, 1.0, 1.4])  # in the first epoch, at its end, in the second of three

@@ -116,6 +116,7 @@ def test_what_does_not_fit_together_ends_in_one_sentence(
         "--model.model.backbone.width=32": "is not the one configured here",
         "--data=ConceptDataModule": "use the data module TextDataModule",
         "--model.estimate={num_steps: 2}": "the estimate of a RegressionHead has no option num_steps",
+        "--model.from_checkpoint=null": "a token loss is a second stage: name the checkpoint of the first",
         "--model.token_weight=0": "token_weight > 0, found 1.0 and 0",
     }
     for option, sentence in wrong.items():

@@ -142,7 +142,7 @@ def test_a_position_that_sees_nothing_is_not_asked() -> None:
     target[:, 0] = True
     assert head.loss(torch.randn(B, S, H), torch.randn(B, S, D), target, before())["loss"] == 0
     unseen = head.sample(torch.randn(B, S, H), torch.zeros(B, 1, S, dtype=torch.bool))
-    assert_close(unseen[0, 0], 3 * math.sqrt(D) * F.normalize(head.query.bias, dim=0))
+    assert_close(unseen[0, 0], math.sqrt(D) * F.normalize(head.query.bias, dim=0))
 
 
 def test_without_a_bank_the_prediction_is_the_query_at_its_reach() -> None:
@@ -260,6 +260,12 @@ def test_a_bank_adds_its_concepts_as_rivals_but_never_the_true_one() -> None:
     expected = F.cross_entropy(score[1:], torch.arange(1, S))  # the first position has no context
     found = head.loss(context, x, torch.ones(1, S, dtype=torch.bool), before(1), seeded())["loss"]
     assert_close(found, expected, rtol=1e-3, atol=1e-5)  # the bank is kept in float16
+
+
+def test_without_a_bank_there_is_nothing_to_choose_from() -> None:
+    head, visible = ContrastiveHead(D, H), torch.ones(B, 1, S, dtype=torch.bool)
+    with pytest.raises(ValueError, match="a top_k of 3 needs a bank"):
+        head.sample(torch.randn(B, S, H), visible, top_k=3)
 
 
 def test_a_bank_that_is_smaller_than_what_is_drawn_is_refused() -> None:

@@ -198,6 +198,14 @@ def test_a_loss_weight_has_mean_one_and_leaves_checkpoints_as_they_are(head: Two
     torch.testing.assert_close(found, plain * weighted.loss_weight[step])
 
 
+def test_guidance_needs_a_model_trained_without_contexts_too() -> None:
+    head = TwoTowerHead(D, H, num_layers=1, num_heads=2, cond_dropout=0.0)
+    memory, seen = head.remember(torch.randn(B, S, H)), torch.ones(B, 1, S, dtype=torch.bool)
+    head.sample(memory, seen, num_steps=2)  # unguided where nothing is said
+    with pytest.raises(ValueError, match=r"guidance of 2\.0 needs a model trained with cond_dropout"):
+        head.sample(memory, seen, num_steps=2, guidance_scale=2.0)
+
+
 def test_temperature_scales_the_noise_and_zero_needs_no_seed(head: TwoTowerHead) -> None:
     memory, seen = head.remember(torch.randn(B, S, H)), torch.ones(B, 1, S, dtype=torch.bool)
 
@@ -208,7 +216,7 @@ def test_temperature_scales_the_noise_and_zero_needs_no_seed(head: TwoTowerHead)
     assert torch.equal(draw(1, temperature=0.0), draw(2, temperature=0.0))
     assert torch.equal(draw(1, temperature=0.5, initial_noise=1.0), draw(1, initial_noise=0.5))
     assert not torch.allclose(draw(1, epsilon_scale=1.1), draw(1))
-    with pytest.raises(ValueError, match="temperature must be 0 or more, found -1"):
+    with pytest.raises(ValueError, match=r"need temperature .* found -1"):
         draw(1, temperature=-1.0)
 
 
