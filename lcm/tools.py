@@ -26,7 +26,7 @@ def corpus(
     """Fetch and read a corpus, and show what was understood: counts, levels, languages, what was left out.
 
     Args:
-        source: a named corpus (shakespeare, austen, sotu, moby-dick, grimm), a file, a folder of files, or a Hugging
+        source: a named corpus (shakespeare, austen, sotu, moby-dick, anarchism, grimm), a file, a folder of files, or a Hugging
             Face data set; "list" names the corpora with their licences. Files may be text, Markdown, HTML, EPUB,
             subtitles, YAML scenes, JSON lines or Parquet; records may be texts, dialogues, questions with answers,
             LongPage books or Reasoning-v1.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from texts import Texts
-from torch import Tensor
+from torch import Generator, Tensor
 
 from data.module import ConceptDataModule
 from lcm import metrics
@@ -114,6 +114,17 @@ class Ground:
                 values.setdefault(name, []).append(value)
         energy = metrics.energy_score(self.normalizer(samples), self.normalizer(concepts[at]))
         return {name: torch.stack(value).mean(0) for name, value in values.items()} | {"energy score": energy}
+
+
+def draw_bank(sample: Tensor, num: int, seed: int) -> Tensor:
+    """Return `num` of the concepts (N, D), drawn without order: a sample has one corpus behind the other.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if num > len(sample):
+        raise ValueError(f"a row asks for a bank of {num} concepts, found {len(sample)}; change bank in its row")
+    return sample[torch.randperm(len(sample), generator=Generator().manual_seed(seed))[:num]]
 
 
 def to_list(values: Tensor) -> list[float | None]:

@@ -1,23 +1,29 @@
 """Measure models and baselines on held-out documents, one JSON file each: python measure.py --help.
 
-A file that is there is not made again, so several processes may share the work, and a stopped one goes on.
+A file that is there is not made again, and X.lock says that a process makes X.json: so several share the work, and one
+that was stopped goes on.
 """
 
 import json
+import os
 import re
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import torch
 import yaml
 from costs import costs
-from ground import Ground
+from ground import Ground, draw_bank
 from jsonargparse import auto_cli
 from torch import Generator, Tensor
 
+from data.durable import hidden
 from lcm.baselines import fit_baselines
 from lcm.checkpoint import load_model
 from lcm.draws import Draw, drawer, point
@@ -37,7 +43,7 @@ def measure_model(
     for name, (num, options) in asked.items():
         given = dict(options)
         if "bank" in given:
-            given["bank"] = task.model.normalizer(ground.sample[: given["bank"]])
+            given["bank"] = task.model.normalizer(draw_bank(ground.sample, given["bank"], seed))
         draw = drawer(task.model, num, length=task.length, seed=seed, **given)
         draws[name] = draw if row.get("float32") else in_bfloat16(draw)
     with torch.autocast("cpu", torch.bfloat16):
@@ -90,23 +96,84 @@ def measure_baselines(ground: Ground, *, num_draws: int, seed: int) -> dict[str,
     return {name: {"answers": ground.measure(draws, text=list(draws))} for name, draws in rows.items()}
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is whole or not there."""
+def write_part(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write what is to become a file under a name of its own, and return that."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = hidden(path.with_name(f"{path.name}.{uuid4().hex}"))
     part.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    return part
+
+
+@contextmanager
+def claim(target: Path) -> Iterator[bool]:
+    """Hold a result for this process; yields False where it is there or another process makes it."""
+    lock = target.with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        sys.stderr.write(f"{target.name}: left to the process that {lock} names; delete that file if it has ended\n")
+        yield False
+        return
+    try:
+        with os.fdopen(file, "w") as opened:
+            opened.write(f"process {os.getpid()}\n")
+        yield not target.is_file()  # else another process was here since
+    finally:
+        lock.unlink()
+
+
+def is_due(path: Path, content: Mapping[str, Any]) -> bool:
+    """Return whether a file of positions is to be written; end where one is there that says otherwise.
+
+    Results that lie beside it are read by it. Only what is about text may be added, before anything was measured.
+    """
+    if not path.is_file():
+        return True
+    there, here = (comparable(json.loads(text)) for text in (path.read_text(encoding="utf-8"), json.dumps(content)))
+    other = [key for key in here if there.get(key) != here[key]]
+    if not other:
+        return False
+    begun = any(file.suffix in (".json", ".lock") and file != path for file in path.parent.iterdir())
+    if set(other) <= {"texts", "true text"} and there["texts"] is None and not begun:
+        return True
+    sys.exit(f"{path} was written with other {', '.join(other)}, to which all in its folder belongs; use another --out")
+
+
+def comparable(content: dict[str, Any]) -> dict[str, Any]:
+    """Return positions without nats, whose last digits are not the same on every machine."""
+    text = content.get("true text")
+    return content if text is None else content | {"true text": text | {"nats": None}}
+
+
+def keep_positions(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what is measured on, unless it is there."""
+    part = write_part(path, content)
+    try:
+        os.link(part, path)  # fails where there is one, be it since this moment
+    except FileExistsError:
+        if is_due(path, content):
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def find_runs(rows: Mapping[str, Any], runs: Path, only: str) -> list[tuple[str, int, Path]]:
-    """Return the checkpoints that there are of rows: name, seed, path of NAME-SEED/best.ckpt."""
+    """Return the trainings of rows that are done: name, seed, path of NAME-SEED/best.ckpt; say which are not."""
     found = []
     for name in rows:
-        if re.search(only, name):
-            paths = {int(path.parent.name.rpartition("-")[2]): path for path in runs.glob(f"{name}-[0-9]*/best.ckpt")}
-            found += [(name, number, paths[number]) for number in sorted(paths)]
-            if not paths:
-                sys.stderr.write(f"{name}: no {runs}/{name}-SEED/best.ckpt\n")
+        if not re.search(only, name):
+            continue
+        folders = [folder for folder in runs.glob(f"{name}-*") if re.fullmatch(r"\d+", folder.name[len(name) + 1 :])]
+        if not folders:
+            sys.stderr.write(f"{name}: left out, there is no {runs}/{name}-SEED\n")
+        for folder in sorted(folders, key=lambda folder: int(folder.name[len(name) + 1 :])):
+            if missing := [file for file in ("best.ckpt", "done") if not (folder / file).is_file()]:
+                sys.stderr.write(
+                    f"{folder.name}: left out, its training has not ended (no {' and no '.join(missing)})\n"
+                )
+            else:
+                found.append((name, int(folder.name[len(name) + 1 :]), folder / "best.ckpt"))
     return found
 
 
@@ -125,11 +192,11 @@ def main(
     num_texts: int = 64,
     seed: int = 0,
 ) -> None:
-    """Measure the baselines and every checkpoint of a file of rows.
+    """Measure the baselines and every training of a file of rows that is done.
 
     Args:
         rows: YAML, name of a row -> how its models are asked; rows.yaml says more.
-        runs: folder of the trainings, NAME-SEED/best.ckpt.
+        runs: folder of the trainings, NAME-SEED/best.ckpt, beside it a file `done` when the training has ended.
         stores: stores whose held-out documents count.
         out: folder of the measures; one for each choice of the options below.
         decoder: checkpoint of a decoder, for the columns of text.
@@ -143,24 +210,34 @@ def main(
     """
     quiet()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a claim is given back
     settings = yaml.safe_load(rows.read_text(encoding="utf-8"))
+    asked = {
+        "settings": {"split": split, "num_positions": num_positions, "num_draws": num_draws, "seed": seed},
+        "texts": {"decoder": str(Path(decoder).resolve()), "num_texts": num_texts} if decoder else None,
+    }
+    is_due(out / "positions.json", asked)  # at once, not after minutes
     todo = [run for run in find_runs(settings, runs, only) if not (out / f"{run[0]}-{run[1]}.json").is_file()]
     base = out / "baselines.json"
     with_baselines = bool(re.search(only, "baselines")) and not base.is_file()
     if not todo and not with_baselines:
         return
     ground = Ground.prepare(stores, split, num_positions, num_texts, decoder, seed)
-    write(out / "positions.json", ground.positions() | {"true text": ground.texts.true_text if ground.texts else None})
+    true_text = ground.texts.true_text if ground.texts else None
+    keep_positions(out / "positions.json", asked | ground.positions() | {"true text": true_text})
     if with_baselines:
-        write(base, measure_baselines(ground, num_draws=num_draws, seed=seed))
+        with claim(base) as mine:
+            if mine:
+                write_part(base, measure_baselines(ground, num_draws=num_draws, seed=seed)).replace(base)
     for name, number, path in todo:
-        target = out / f"{name}-{number}.json"
-        if target.is_file():  # another process was here
-            continue
-        text = number in (text_seeds or [0])
-        found = measure_model(path, settings[name], ground, num_draws=num_draws, text=text, seed=seed)
-        write(target, {"row": name, "seed": number, "checkpoint": str(path), **found})
-        sys.stderr.write(f"{target}: {found['measured in']} s\n")
+        with claim(target := out / f"{name}-{number}.json") as mine:
+            if not mine:
+                continue
+            text = number in (text_seeds or [0])
+            found = measure_model(path, settings[name], ground, num_draws=num_draws, text=text, seed=seed)
+            content = {"row": name, "seed": number, "checkpoint": str(path), "asked": settings[name], **found}
+            write_part(target, content).replace(target)
+            sys.stderr.write(f"{target}: {found['measured in']} s\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 SHOWN = {"point", "draw"}  # other ways of asking are points of the last panel
 LEFT_OUT = ("the true concept",)
 MARKERS = "sv^D<>PX*"  # of baselines, which are grey
+COLOURS = [*(f"C{i}" for i in range(10)), "black", "gold"]  # of models
 Result = dict[str, str]
 
 
@@ -21,7 +22,7 @@ def main(results: str, out: str) -> None:
     by_ca, by_energy, plane = figure.subplots(1, 3)
     models = list(dict.fromkeys(row["row"] for row in rows if row["kind"] == "model"))
     others = list(dict.fromkeys(row["row"] for row in rows if row["kind"] != "model"))
-    colours = {name: f"C{i % 10}" for i, name in enumerate(models)}
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(models)}
     colours |= {name: str(0.15 + 0.7 * i / max(len(others), 1)) for i, name in enumerate(others)}
     draw_lines(by_ca, rows, "CA", colours)
     by_ca.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)

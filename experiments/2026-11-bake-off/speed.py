@@ -1,16 +1,17 @@
 """Measure how fast models write: concepts a second behind 128, eight texts at a time, models in turn, medians."""
 
-import json
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
 import yaml
+from ground import draw_bank
 from jsonargparse import auto_cli
 from measure import find_runs
 from torch import Generator
 
+from data.durable import write_json
 from data.store import ConceptStore
 from lcm.checkpoint import load_model
 from lcm.evaluation import read_document
@@ -27,7 +28,7 @@ def main(
 
     Args:
         rows: YAML as for measure.py.
-        runs: folder of the trainings, NAME-SEED/best.ckpt.
+        runs: folder of the trainings, NAME-SEED, those that are done.
         store: store whose first concepts are the prompts.
         out: JSON file, name of a row -> concepts a second.
         rounds: times of which the median is taken, after one that does not count.
@@ -49,7 +50,7 @@ def main(
         asked = row["draw"] if "draw" in row else next(iter(row["answers"].values()))
         options[name] = {key: value for key, value in asked.items() if key != "bank"}
         if "bank" in asked:
-            options[name]["bank"] = models[name].normalizer(concepts[: asked["bank"]])
+            options[name]["bank"] = models[name].normalizer(draw_bank(concepts, asked["bank"], seed=0))
         seconds[name] = []
     for _ in range(rounds + 1):
         for name, model in models.items():
@@ -59,7 +60,7 @@ def main(
             seconds[name].append(perf_counter() - began)
     found = {name: float(f"{BATCH * num_concepts / median(times[1:]):.4g}") for name, times in seconds.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(out, found)
 
 
 if __name__ == "__main__":

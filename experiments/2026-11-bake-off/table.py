@@ -1,4 +1,7 @@
-"""Make results.csv and Markdown tables of what measure.py measured: python table.py MEASURED OUT.csv [SPEED.json]."""
+"""Make results.csv and Markdown tables of what measure.py measured: python table.py MEASURED OUT.csv [SPEED.json].
+
+What is not measured yet is left out and named.
+"""
 
 import csv
 import json
@@ -11,15 +14,18 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+import yaml
 from ground import RANGES
 from torch import Tensor
 
+from data.durable import hidden, publish
 from lcm.metrics import Interval, mean_interval
 from lcm.table import Row, to_markdown
 
 BY_POSITION = ("CA", "R@10", "energy score")
 NO_RIVAL = ("the true concept",)
 NOT_RUN = "not run"
+COSTS = {"steps": "steps", "concepts": "concepts seen", "seconds": "wall clock, s, shared machine"}
 HEAD = ["row", "kind", "answer", "column", "positions", "mean", "half_width", "sd_seeds", "seeds", "count", "documents"]
 
 
@@ -63,6 +69,8 @@ Found = Mapping[tuple[str, str], Cell]  # (column, positions) -> cell; positions
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
     """Return the positions and the rows that are there."""
+    if not (folder / "positions.json").is_file():
+        sys.exit(f"{folder} has no positions.json; let measure.py measure something into it")
     positions = json.loads((folder / "positions.json").read_text(encoding="utf-8"))
     entries: dict[tuple[str, str], Entry] = {}
 
@@ -71,10 +79,11 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Entry]]:
             if answer.startswith("mean of") and not model:
                 continue
             entry = entries.setdefault((name, answer), Entry(name, answer, model))
-            entry.runs.append({**run, "context": found.get("context"), "costs": found.get("costs")})
+            entry.runs.append({**run, **{key: found.get(key) for key in ("seed", "context", "costs")}})
 
-    for name, found in json.loads((folder / "baselines.json").read_text(encoding="utf-8")).items():
-        add(name, found, False)
+    if (folder / "baselines.json").is_file():
+        for name, found in json.loads((folder / "baselines.json").read_text(encoding="utf-8")).items():
+            add(name, found, False)
     for path in sorted(folder.glob("*-*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         add(found["row"], found, True)
@@ -103,16 +112,19 @@ def text_cells(entry: Entry, document: Tensor) -> dict[str, Cell]:
     whole = torch.ones(len(document), dtype=torch.bool)
     information, means = [], []
     for run in runs:
+        if not any(run["tokens"]):  # a decoder that says nothing
+            continue
         nats, tokens = torch.tensor(run["nats"], dtype=torch.float64), torch.tensor(run["tokens"])
         each = torch.where(tokens > 0, nats / tokens, 0.0)
         information.append([each[document == d].repeat_interleave(tokens[document == d]) for d in document.unique()])
         means.append(float(nats.sum() / tokens.sum()))
-    together = [torch.cat(parts) for parts in zip(*information, strict=True)]
     distance = torch.tensor([run["l2-r"] for run in runs], dtype=torch.float64)
-    deviation = stdev(means) if len(means) > 1 else math.nan
-    found = cell(distance, document, whole)
-    assert found is not None
-    return {"l2-r": found, "MI": Cell(mean_interval(together), deviation, len(runs))}
+    written = {"l2-r": cell(distance, document, whole)}
+    if information:
+        together = [torch.cat(parts) for parts in zip(*information, strict=True)]
+        deviation = stdev(means) if len(means) > 1 else math.nan
+        written["MI"] = Cell(mean_interval(together), deviation, len(means))
+    return {column: one for column, one in written.items() if one is not None}
 
 
 def cells(entry: Entry, positions: Mapping[str, Any]) -> Found:
@@ -152,27 +164,51 @@ def gaps(entry: Entry, rivals: Sequence[Entry], positions: Mapping[str, Any]) ->
     }
 
 
-def main_row(entry: Entry, found: Found) -> Row:
-    """Return a line of the main table."""
+def main_row(entry: Entry, found: Found, most_seeds: int) -> Row:
+    """Return a line of the main table; where a model has fewer seeds than another, `seeds` says so."""
     columns = ("CA", "R@1", "R@10", "energy score", "l2", "l2-r", "PAR", "MI")
-    row: dict[str, str] = {"row": entry.name, "answer": entry.answer}
+    row: dict[str, str] = {"row": entry.name, "answer": entry.answer, "seeds": told_seeds(entry, most_seeds)}
     row |= {column: str(found.get((column, "all"), NOT_RUN)) for column in columns}
-    worth = [run["context"]["difference"] / run["context"]["true context"] for run in entry.runs if run["context"]]
-    return row | {"context": f"{100 * mean(worth):.1f} %" if worth else "no loss"}
+    gaps = [run["context"] for run in entry.runs if run["context"]]
+    worth = [gap["difference"] / gap["true context"] for gap in gaps if "difference" in gap]
+    none = "too few documents" if gaps else "no loss"
+    return row | {"context": f"{100 * mean(worth):.1f} %" if worth else none}
 
 
-def cost_row(name: str, runs: Sequence[Mapping[str, Any]], speed: Mapping[str, Any]) -> Row:
+def told_seeds(entry: Entry, most_seeds: int) -> str:
+    """Return how many seeds an entry was measured with."""
+    if not entry.model:
+        return "none"
+    return f"{len(entry.runs)} of {most_seeds}" if len(entry.runs) < most_seeds else str(len(entry.runs))
+
+
+def cost_row(entry: Entry, speed: Mapping[str, Any], most_seeds: int) -> Row:
     """Return what a model cost, a mean over its seeds."""
-    row: dict[str, str | int | float] = {"row": name, "parameters": runs[0]["costs"]["parameters"]}
-    for key in ("steps", "concepts", "seconds"):
-        known = [run["costs"][key] for run in runs if not isinstance(run["costs"][key], str)]
-        row[key] = round(mean(known)) if known else "not known"
-    return row | {"sampled concepts/s": speed.get(name, NOT_RUN)}
+    costs = [run["costs"] for run in entry.runs]
+    row: dict[str, str | int | float] = {"row": entry.name, "seeds": told_seeds(entry, most_seeds)}
+    row["parameters"] = costs[0]["parameters"]
+    for key, head in COSTS.items():
+        known = [cost[key] for cost in costs if not isinstance(cost[key], str)]
+        row[head] = round(mean(known)) if known else "not known"
+    return row | {"sampled concepts/s": speed.get(entry.name, NOT_RUN)}
+
+
+def notes(entries: Sequence[Entry]) -> str:
+    """Return what a reader of the main table has to know: seeds of the columns of text, and rows that are missing."""
+    decoded = sorted({run["seed"] for entry in entries for run in entry.runs if entry.model and "text" in run})
+    settings = yaml.safe_load(Path(__file__).with_name("rows.yaml").read_text(encoding="utf-8"))
+    there = {entry.name for entry in entries if entry.model}
+    missing = [name for name in settings if name not in there]
+    if len(there) == len(entries):
+        missing.insert(0, "the baselines")
+    lines = [f"l2-r and MI of models are of seed {', '.join(map(str, decoded))} alone."] if decoded else []
+    return "\n".join([*lines, *([f"Not measured: {', '.join(missing)}."] if missing else [])]) + "\n"
 
 
 def write_results(path: Path, entries: Sequence[Entry], table: Sequence[Found]) -> None:
     """Write every cell, one a line."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with hidden(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEAD)
         for entry, found in zip(entries, table, strict=True):
@@ -182,13 +218,18 @@ def write_results(path: Path, entries: Sequence[Entry], table: Sequence[Found]) 
                 counts = [one.num_seeds, interval.num_positions, interval.num_documents]
                 kind = "model" if entry.model else "baseline"
                 writer.writerow([entry.name, kind, entry.answer, column, where, *numbers, *counts])
+    publish(path)
 
 
 def main(folder: str, out: str, speed: str = "") -> None:
     positions, entries = read(Path(folder))
+    if not entries:
+        sys.exit(f"nothing in {folder} is measured yet; run measure.py")
     table = [cells(entry, positions) for entry in entries]
     write_results(Path(out), entries, table)
-    print(to_markdown([main_row(entry, found) for entry, found in zip(entries, table, strict=True)]))
+    most = max(len(entry.runs) for entry in entries)
+    print(to_markdown([main_row(entry, found, most) for entry, found in zip(entries, table, strict=True)]))
+    print(notes(entries))
     names = [f"{first}-{last}" for first, last in RANGES]
     for column in BY_POSITION:
         print(f"{column} by row of the document:\n")
@@ -200,11 +241,13 @@ def main(folder: str, out: str, speed: str = "") -> None:
         print(to_markdown(rows))
     rivals = [entry for entry in entries if not entry.model and entry.name not in NO_RIVAL]
     models = [entry for entry in entries if entry.model]
-    if models:
+    if models and rivals:
         print("Ahead of the best baseline:\n")
         print(to_markdown([gaps(entry, rivals, positions) for entry in models]))
+    if models:
+        print("What the trainings cost:\n")
         speeds = json.loads(Path(speed).read_text(encoding="utf-8")) if speed else {}
-        print(to_markdown([cost_row(one.name, one.runs, speeds) for one in {e.name: e for e in models}.values()]))
+        print(to_markdown([cost_row(one, speeds, most) for one in {e.name: e for e in models}.values()]))
 
 
 if __name__ == "__main__":
