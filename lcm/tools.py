@@ -26,8 +26,8 @@ def corpus(
     """Fetch and read a corpus, and show what was understood: counts, levels, languages, what was left out.
 
     Args:
-        source: a named corpus (shakespeare, austen, sotu, moby-dick, anarchism, grimm), a file, a folder of files, or a Hugging
-            Face data set; "list" names the corpora with their licences. Files may be text, Markdown, HTML, EPUB,
+        source: a named corpus (shakespeare, austen, sotu, moby-dick, anarchism, grimm), a file, a folder of files, or a
+            Hugging Face data set; "list" names the corpora with their licences. Files may be text, Markdown, HTML, EPUB,
             subtitles, YAML scenes, JSON lines or Parquet; records may be texts, dialogues, questions with answers,
             LongPage books or Reasoning-v1.
         peek: show also the tree of the first document and its first rows as they would be stored.
