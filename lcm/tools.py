@@ -27,9 +27,9 @@ def corpus(
 
     Args:
         source: a named corpus (shakespeare, austen, sotu, moby-dick, anarchism, grimm), a file, a folder of files, or a
-            Hugging Face data set; "list" names the corpora with their licences. Files may be text, Markdown, HTML, EPUB,
-            subtitles, YAML scenes, JSON lines or Parquet; records may be texts, dialogues, questions with answers,
-            LongPage books or Reasoning-v1.
+            Hugging Face data set; "list" names the corpora with their licences. Files may be text, Markdown, HTML,
+            EPUB, subtitles, YAML scenes, JSON lines or Parquet; records may be texts, dialogues, questions with
+            answers, LongPage books or Reasoning-v1.
         peek: show also the tree of the first document and its first rows as they would be stored.
         rows: number of rows to show.
         cut: whether books become one document a chapter: "auto" does so when there are fewer than ten documents.
