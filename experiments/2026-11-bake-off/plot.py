@@ -28,7 +28,8 @@ def main(results: str, out: str) -> None:
     by_ca.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     by_ca.set_ylabel("contrastive accuracy")
     draw_lines(by_energy, rows, "energy score", colours)
-    by_energy.set_ylabel("energy score (smaller is better)")
+    by_energy.set_ylim(0.6, 0.8)  # of what draws; a point's score is its distance, far above
+    by_energy.set_ylabel("energy score of draws (smaller is better)")
     draw_plane(plane, rows, colours)
     figure.legend(*by_ca.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     figure.savefig(out, dpi=130)

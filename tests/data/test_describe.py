@@ -65,4 +65,4 @@ def test_a_store_says_what_it_holds(book: Document, tmp_path: Path) -> None:
 
 
 def test_the_corpora_are_listed_with_their_licences() -> None:
-    assert list_corpora().count("\n") == 4 and "CC0" in list_corpora()
+    assert list_corpora().count("\n") == 5 and "CC0" in list_corpora()

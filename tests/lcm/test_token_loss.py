@@ -135,7 +135,7 @@ def test_it_falls_on_a_batch_that_is_learnt_by_heart(
         values[-1].backward()
         optimizer.step()
     true = TokenLoss(decoder, module.texts, num_texts=12)(make_model(module, Oracle), batch, seeded())
-    assert values[-1] < values[0] - 0.5
+    assert values[-1] < values[0] - 0.3
     assert values[-1] < true  # what decodes best is not the true concept
 
 
