@@ -85,25 +85,23 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         h: Tensor,
-        positions: Tensor,
+        angles: Angles,
         allowed: Tensor | list[Tile] | None,
         past: tuple[Tensor, Tensor] | None,
-        angles: Angles | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend and return what is to be cached.
 
         Args:
             h: (B, S, H).
-            positions: (B, S) positions for the rotary embedding.
+            angles: rotary angles of the positions, the same for all layers.
             allowed: bool (B, 1, S, past + S), True = seen; or tiles of these pairs; or None for all up to itself.
             past: keys and values, (B, heads, past, d) each.
-            angles: of the positions, where a caller has them for all layers.
 
         Returns:
             The attended h (B, S, H), and keys and values (B, heads, past + S, d).
         """
         qkv = self.query_key_value(h).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = rotated_heads(qkv, *(angles or rotary_angles(positions, qkv.shape[-1])))
+        q, k, v = rotated_heads(qkv, *angles)
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
         if isinstance(allowed, list):
@@ -246,12 +244,22 @@ class CausalTransformer(Backbone):
         if self.recent_means is not None:
             real = None if mask is None else mask[:, num_past:]
             h, means = self.recent_means(h, positions, real, document, means)
-        angles = rotary_angles(positions, self.head_dim)
-        presents = []
+        h, presents = self.through(h, positions, allowed, past)
+        return h, KeyValueCache(presents, means)
+
+    def through(
+        self,
+        h: Tensor,
+        positions: Tensor,
+        allowed: Tensor | list[Tile] | None,
+        past: Sequence[tuple[Tensor, Tensor] | None],
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Take h (B, S, H) at positions (B or 1, S) through all blocks and the norm; also return what each caches."""
+        angles, presents = rotary_angles(positions, self.head_dim), []
         for block, before in zip(self.blocks, past, strict=True):
-            h, present = block(h, positions, allowed, before, angles)
+            h, present = block(h, angles, allowed, before)
             presents.append(present)
-        return self.norm(h), KeyValueCache(presents, means)
+        return self.norm(h), presents
 
 
 def tiles_pay(h: Tensor, document: Tensor | None) -> bool:

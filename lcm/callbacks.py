@@ -48,7 +48,7 @@ class AveragedWeights(EMAWeightAveraging):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Average behind a step."""
-        super().on_train_batch_end(trainer, local(pl_module), outputs, batch, batch_idx)  # type: ignore[arg-type]
+        super().on_train_batch_end(trainer, local(pl_module), outputs, batch, batch_idx)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the average into the checkpoint and the live weights beside it."""
@@ -79,10 +79,10 @@ class AveragedWeights(EMAWeightAveraging):
         self._average_model = AveragedModel(model=module, device=device, use_buffers=False, **self._kwargs)
 
     def _swap_models(self, pl_module: LightningModule) -> None:
-        super()._swap_models(local(pl_module))  # type: ignore[arg-type]
+        super()._swap_models(local(pl_module))
 
     def _copy_average_to_current(self, pl_module: LightningModule) -> None:
-        super()._copy_average_to_current(local(pl_module))  # type: ignore[arg-type]
+        super()._copy_average_to_current(local(pl_module))
 
 
 class Checkpoints(ModelCheckpoint):

@@ -1,4 +1,4 @@
-"""Noise: schedules and classifier-free guidance. Time t is in [0, 1]; 0 is data, 1 is noise."""
+"""Noise: schedules, the embedding of time and classifier-free guidance. Time t is in [0, 1]; 0 is data, 1 is noise."""
 
 import math
 from collections.abc import Callable
@@ -143,3 +143,10 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: flo
     guided = torch.lerp(unconditional, conditional, scale)
     ratio = conditional.std(-1, keepdim=True) / guided.std(-1, keepdim=True).clamp_min(1e-6)
     return torch.lerp(guided, guided * ratio, rescale)
+
+
+def embed_time(t: Tensor, num_steps: int) -> Tensor:
+    """Sines and cosines of the step number t * num_steps: (...) -> (..., 256), 128 frequencies 10000^(-k/128)."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(128, device=t.device) / 128)
+    angles = (t * num_steps)[..., None] * frequencies
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)

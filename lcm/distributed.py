@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -70,8 +71,11 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(part, FSDPModule) for part in module.modules())
 
 
-def local(module: nn.Module) -> nn.Module:
-    """Return the module itself, or, if it is sharded, this process's part of its parameters, which shares memory."""
+def local(module: nn.Module) -> Any:
+    """Return the module itself, or, if it is sharded, this process's part of its parameters, which shares memory.
+
+    Lightning's averaging asks for a LightningModule and takes its parameters alone, which both have.
+    """
     if not is_sharded(module):
         return module
     for part in module.modules():

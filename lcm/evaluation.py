@@ -144,10 +144,6 @@ class Measured:
         intervals = {key: metrics.mean_interval(value) for key, value in known.items()}
         return {"predictor": self.name, **intervals, "positions": intervals["l2"].num_positions}
 
-    def beside(self, more: Mapping[str, Sequence[Tensor]]) -> "Measured":
-        """Return this with more measures."""
-        return Measured(self.name, {**self.values, **more})
-
 
 def measure(name: str, predict: Predict, held_out: HeldOut) -> Measured:
     """Measure a predictor on every sentence but the first row of each document."""

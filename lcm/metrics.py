@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lcm.heads.energy import distances
 
+SAME = 1 - 1e-5  # concepts of a higher cosine are one sentence that occurs twice
 TIE = 1e-10  # squared distances closer than this share of the largest one are equal: rounding in float64
 
 WEAK = 0.1  # a true concept whose largest cosine with what came before is below this has no PAR: it would be anything

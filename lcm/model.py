@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from data.batch import ConceptBatch
 from lcm.backbone import Backbone
-from lcm.heads.head import AlignedHead, DifferentiableHead, FittedHead, Head
+from lcm.heads.head import AlignedHead, FittedHead, Head, differentiable
 from lcm.normalizer import FittedNormalizer, Normalizer
 from lcm.stopping import Stopping
 
@@ -137,13 +137,9 @@ class ConceptModel(nn.Module):
         Raises:
             ValueError: the head gives no concept with gradients.
         """
-        if not isinstance(self.head, DifferentiableHead):
-            raise ValueError(
-                f"a {type(self.head).__name__} gives no concept with gradients; train it without token loss"
-            )
-        x = self.normalizer(batch.concepts)
+        head, x = differentiable(self.head), self.normalizer(batch.concepts)
         context, _ = self.contexts_in_training(x, batch, generator, None)
-        return self.normalizer.inverse(self.head.estimate(context, x, earlier(batch), generator, **options))
+        return self.normalizer.inverse(head.estimate(context, x, earlier(batch), generator, **options))
 
     @torch.no_grad()
     def predict(self, batch: ConceptBatch, *, generator: Generator | None = None, **sampling: Any) -> Tensor:

@@ -8,10 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from data.batch import ConceptBatch
-from lcm.backbone import CausalTransformer, KeyValueCache, rotary_angles
+from lcm.backbone import CausalTransformer, KeyValueCache
 from lcm.denoiser import Denoiser
-from lcm.diffusion import NoiseSchedule
-from lcm.heads.two_tower import embed_time
+from lcm.diffusion import NoiseSchedule, embed_time
 from lcm.model import ConceptModel, ReadState, earlier
 from lcm.normalizer import FittedNormalizer
 from lcm.predictions import ClampedSNR, Prediction
@@ -137,6 +136,7 @@ class OneTowerModel(ConceptModel):
             given, the loss is the squared error of what is predicted.
     """
 
+    backbone: CausalTransformer
     head: OneTowerHead  # type: ignore[assignment]  # it names its sampling options
 
     def __init__(
@@ -231,7 +231,4 @@ class OneTowerModel(ConceptModel):
         else:
             itself = torch.eye(h.shape[1], dtype=torch.bool, device=h.device).expand(len(h), -1, -1)
             allowed = torch.cat((visible, itself), dim=-1)[:, None]  # (B, 1, Q, S + Q)
-        angles = rotary_angles(positions, self.backbone.head_dim)
-        for block, before in zip(self.backbone.blocks, past, strict=True):
-            h, _ = block(h, positions, allowed, before, angles)
-        return self.backbone.norm(h).reshape(*t.shape, -1)
+        return self.backbone.through(h, positions, allowed, past)[0].reshape(*t.shape, -1)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-DECAYS = (0.5, 0.75, 0.9, 1.0)
 CHUNK = 64  # positions that are summed in one product
 
 
@@ -38,7 +37,7 @@ class RecentMeans(nn.Module):
 
     log_decays: Tensor
 
-    def __init__(self, width: int, decays: Sequence[float] = DECAYS) -> None:
+    def __init__(self, width: int, decays: Sequence[float]) -> None:
         super().__init__()
         if not decays or not all(0 < decay <= 1 for decay in decays):
             raise ValueError(f"decays must be above 0 and at most 1, found {list(decays)}")

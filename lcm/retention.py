@@ -14,9 +14,7 @@ from lcm.backbone import Angles, Backbone, positions_of, rotary_angles
 from lcm.elementwise import rotated_heads
 from lcm.tiles import first_positions
 
-State = tuple[
-    Tensor, Tensor
-]  # sums of decayed k v^T (B, heads, d, d), and the position (B, 1) to which they are decayed
+State = tuple[Tensor, Tensor]  # sums of decayed k v^T (B, heads, d, d), and the position (B, 1) they are decayed to
 
 
 @dataclass

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lcm.metrics import SAME
+
 # Shares of training sentences that may reach a threshold. Held-out books repeat themselves more often than training
 # books do: at 2e-4, 0.05 to 0.5 of 1,000 pairs of different sentences in six corpora under MiniLM; at 1e-3, 0.5 to 1.8.
 FALSE_ENDS = 1e-3
 FALSE_REPEATS = 2e-4
-SAME = 1 - 1e-5  # concepts of a higher cosine are one sentence
 _CHUNK = 8192  # concepts that are compared at a time
 
 

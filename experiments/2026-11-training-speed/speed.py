@@ -6,11 +6,16 @@ threads it takes the wall clock, and a busy machine shows in the spread.
 
 import argparse
 import csv
-import os
 import sys
 import time
 from collections.abc import Callable
 from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from lcm.backbone import Backbone, CausalTransformer
+from lcm.retention import RetentiveTransformer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--rounds", type=int, default=7)
@@ -20,15 +25,6 @@ parser.add_argument("--rows", type=int, default=4)
 parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
 parser.add_argument("--but", nargs="*", default=[], help="sides to leave out")
 arguments = parser.parse_args()
-for library in ("OMP", "MKL"):
-    os.environ[f"{library}_NUM_THREADS"] = str(arguments.threads)
-
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-
-from lcm.backbone import Backbone, CausalTransformer  # noqa: E402
-from lcm.retention import RetentiveTransformer  # noqa: E402
-
 torch.set_num_threads(arguments.threads)
 torch.manual_seed(0)
 clock = time.process_time if arguments.threads == 1 else time.perf_counter

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lcm.heads.head import LastContextHead, last_visible, mean_over, start_as
-
-SAME = 1 - 1e-5  # keys of a higher cosine are one sentence that occurs twice
+from lcm.metrics import SAME
 
 
 class ContrastiveHead(LastContextHead):

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from lcm.diffusion import embed_time
 from lcm.heads.head import (
     LastContextHead,
     by_noise,
@@ -16,7 +18,6 @@ from lcm.heads.head import (
     mean_over,
 )
 from lcm.heads.mlp import ResidualMLP
-from lcm.heads.two_tower import embed_time
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_t (..., D), t (...)) -> d x_t / d t (..., D)
 Solver = Callable[[Velocity, Tensor, Iterable[Tensor]], Tensor]  # (velocity, x, times) -> x
@@ -55,7 +56,58 @@ def flow(velocity: Velocity, noise: Tensor, *, num_steps: int, solver: Solver, t
     return solver(velocity, temperature * noise, torch.linspace(1, 0, num_steps + 1, device=noise.device))
 
 
-class FlowHead(LastContextHead):
+class Flow(nn.Module):
+    """What every flow head does alike; a subclass brings remember() and velocities()."""
+
+    dim: int
+    cond_dropout: float
+
+    def remember(self, context: Tensor, memory: Any = None) -> Any:
+        """Append contexts (B, S, H) to what velocities() needs."""
+        raise NotImplementedError
+
+    def velocities(self, memory: Any, visible: Tensor) -> tuple[Velocity, Velocity]:
+        """Return the velocity for queries that see visible (B, Q, S), and that for such as see nothing."""
+        raise NotImplementedError
+
+    def estimate(
+        self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, *, num_steps: int = 1
+    ) -> Tensor:
+        """Return x (B, Q, D) after steps of Euler from pure noise; the first, alone, gives about the mean of x."""
+        return self.sample(self.remember(context), visible, generator=generator, num_steps=num_steps, solver=euler)
+
+    def sample(
+        self,
+        memory: Any,
+        visible: Tensor,
+        *,
+        generator: Generator | None = None,
+        num_steps: int = 10,
+        solver: Solver = midpoint,
+        guidance_scale: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw one next x (B, Q, D) for each query.
+
+        Args:
+            memory: what remember() returned.
+            visible: bool (B, Q, S), True = query q sees context s.
+            generator: source of the initial noise.
+            num_steps: steps from noise to data. A step of Euler calls the network once, one of the midpoint method
+                twice, so its 10 steps, CALM's number, cost 20 calls. Guidance doubles that.
+            solver: euler or midpoint.
+            guidance_scale: 1 is no guidance; larger follows the context more closely.
+            temperature: deviation of the initial noise. 1 draws from what was learnt; where that is Gaussian and the
+                velocity exact, T draws with T times its deviation. 0 starts at zero, which training hardly shows:
+                always the same concept, the mean of a Gaussian, and among several modes perhaps one between them.
+        """
+        check_guidance(guidance_scale, self.cond_dropout)
+        velocity = guided(*self.velocities(memory, visible), guidance_scale)
+        noise = torch.randn((*visible.shape[:2], self.dim), generator=generator, device=visible.device)
+        return flow(velocity, noise, num_steps=num_steps, solver=solver, temperature=temperature)
+
+
+class FlowHead(LastContextHead, Flow):
     """Rectified flow from noise to the next x, conditioned on the last visible context (arXiv:2209.03003).
 
     On the line x_t = (1 - t) x + t noise the network learns the velocity noise - x; an MLP under the context and the
@@ -107,12 +159,6 @@ class FlowHead(LastContextHead):
         target = target[..., None].expand_as(error)
         return {"loss": mean_over(error, target), **by_noise(error, target, t)}
 
-    def estimate(
-        self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, *, num_steps: int = 1
-    ) -> Tensor:
-        """Return x (B, Q, D) after steps of Euler from pure noise; the first, alone, gives about the mean of x."""
-        return self.sample(self.remember(context), visible, generator=generator, num_steps=num_steps, solver=euler)
-
     def draw_times(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
         """Return random times of a shape on the device of `like`; uniform unless training is to be logit-normal."""
         if self.training and self.time_deviation is not None:
@@ -123,38 +169,11 @@ class FlowHead(LastContextHead):
         """Predict noise - x (..., D), float32, from x_t (..., D) at t (...) under condition (..., H)."""
         return self.network(x_t, condition + self.time(embed_time(t, TIME_STEPS)))
 
-    def sample(
-        self,
-        memory: Tensor,
-        visible: Tensor,
-        *,
-        generator: Generator | None = None,
-        num_steps: int = 10,
-        solver: Solver = midpoint,
-        guidance_scale: float = 1.0,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw one next x (B, Q, D) for each query.
-
-        Args:
-            memory: what remember() returned.
-            visible: bool (B, Q, S), True = query q sees context s.
-            generator: source of the initial noise.
-            num_steps: steps from noise to data. A step of Euler calls the network once, one of the midpoint method
-                twice, so its 10 steps, CALM's number, cost 20 calls. Guidance doubles that.
-            solver: euler or midpoint.
-            guidance_scale: 1 is no guidance; larger follows the context more closely.
-            temperature: deviation of the initial noise. 1 draws from what was learnt; where that is Gaussian and the
-                velocity exact, T draws with T times its deviation. 0 starts at zero, which training hardly shows:
-                always the same concept, the mean of a Gaussian, and among several modes perhaps one between them.
-        """
-        check_guidance(guidance_scale, self.cond_dropout)
+    def velocities(self, memory: Tensor, visible: Tensor) -> tuple[Velocity, Velocity]:
+        """Return the velocity under the last context that each query sees, and that under none."""
         context = last_visible(memory, visible)
         condition, unconditional = self.context(context), self.context(context.new_zeros(context.shape[-1]))
-        velocity = guided(
+        return (
             lambda x_t, t: self.velocity(x_t, t, condition),
             lambda x_t, t: self.velocity(x_t, t, unconditional),
-            guidance_scale,
         )
-        noise = torch.randn((*visible.shape[:2], self.dim), generator=generator, device=visible.device)
-        return flow(velocity, noise, num_steps=num_steps, solver=solver, temperature=temperature)

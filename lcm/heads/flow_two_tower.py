@@ -1,11 +1,10 @@
 """Flow matching by the two-tower's network: the velocity looks at all contexts through cross-attention."""
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from lcm.diffusion import NoiseSchedule, grid_times, steps_of
-from lcm.heads.flow import Solver, euler, flow, guided, midpoint
-from lcm.heads.head import check_guidance
+from lcm.heads.flow import Flow, Velocity
 from lcm.heads.two_tower import Memory, TwoTowerHead
 from lcm.predictions import Prediction
 
@@ -35,7 +34,7 @@ class VelocityPrediction(Prediction):
         return 1 / sigma**2
 
 
-class FlowTwoTowerHead(nn.Module):
+class FlowTwoTowerHead(Flow):
     """Rectified flow from noise to the next x (arXiv:2209.03003), its velocity by the network of TwoTowerHead.
 
     It is the flow of FlowHead and the denoiser of the two-tower: cross-attention to every context before a position,
@@ -63,7 +62,7 @@ class FlowTwoTowerHead(nn.Module):
         num_times: int = 100,
     ) -> None:
         super().__init__()
-        self.dim, self.num_times = dim, num_times
+        self.dim, self.cond_dropout, self.num_times = dim, cond_dropout, num_times
         self.tower = TwoTowerHead(
             dim,
             width,
@@ -81,12 +80,6 @@ class FlowTwoTowerHead(nn.Module):
         """Return the squared error of the velocity, mean over D; also at low, middle and high noise."""
         return self.tower.loss(context, x, target, visible, generator)
 
-    def estimate(
-        self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, *, num_steps: int = 1
-    ) -> Tensor:
-        """Return x (B, Q, D) after steps of Euler from pure noise; the first, alone, gives about the mean of x."""
-        return self.sample(self.remember(context), visible, generator=generator, num_steps=num_steps, solver=euler)
-
     def remember(self, context: Tensor, memory: Memory | None = None) -> Memory:
         """Append the keys and values of contexts (B, S, H)."""
         return self.tower.remember(context, memory)
@@ -96,36 +89,10 @@ class FlowTwoTowerHead(nn.Module):
         t = (t * self.num_times).round().clamp_min(1) / self.num_times
         return (x_t - self.tower.denoise(x_t, t, memory, visible)) / t[..., None]
 
-    def sample(
-        self,
-        memory: Memory,
-        visible: Tensor,
-        *,
-        generator: Generator | None = None,
-        num_steps: int = 10,
-        solver: Solver = midpoint,
-        guidance_scale: float = 1.0,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """Draw one next x (B, Q, D) for each query.
-
-        Args:
-            memory: what remember() returned.
-            visible: bool (B, Q, S), True = query q sees context s.
-            generator: source of the initial noise.
-            num_steps: steps from noise to data. A step of Euler calls the network once, one of the midpoint method
-                twice. Guidance doubles that.
-            solver: euler or midpoint.
-            guidance_scale: 1 is no guidance; larger follows the context more closely.
-            temperature: deviation of the initial noise. 1 draws from what was learnt; 0 starts at zero, and the seed
-                then changes nothing.
-        """
+    def velocities(self, memory: Memory, visible: Tensor) -> tuple[Velocity, Velocity]:
+        """Return the velocity for queries that see visible (B, Q, S), and that for such as see nothing."""
         unseen = torch.zeros_like(visible)
-        check_guidance(guidance_scale, self.tower.cond_dropout)
-        velocity = guided(
+        return (
             lambda x_t, t: self.velocity(x_t, t, memory, visible),
             lambda x_t, t: self.velocity(x_t, t, memory, unseen),
-            guidance_scale,
         )
-        noise = torch.randn((*visible.shape[:2], self.dim), generator=generator, device=visible.device)
-        return flow(velocity, noise, num_steps=num_steps, solver=solver, temperature=temperature)

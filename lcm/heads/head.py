@@ -55,6 +55,13 @@ class DifferentiableHead(Protocol):
         """
 
 
+def differentiable(head: object) -> DifferentiableHead:
+    """Return the head itself; raise ValueError if it gives no concept with gradients."""
+    if not isinstance(head, DifferentiableHead):
+        raise ValueError(f"a {type(head).__name__} gives no concept with gradients; train it without token loss")
+    return head
+
+
 class LastContextHead(nn.Module):
     """A head that takes the last context that a query sees, and so remembers contexts as they are."""
 

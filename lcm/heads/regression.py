@@ -8,9 +8,7 @@ from torch import Generator, Tensor, nn
 from lcm.heads.head import LastContextHead, last_visible, mean_over, start_as
 
 Error = Callable[[Tensor, Tensor], Tensor]  # prediction and x (B, S, D) -> (B, S)
-SHRUNK = (
-    0.3  # of a context's length before training: the mean of what comes next is nearer to the centre than a concept
-)
+SHRUNK = 0.3  # of what was read, before training: the mean of what comes next is nearer to the centre than a concept
 
 
 def squared_error(predicted: Tensor, x: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Two-Tower diffusion: a denoiser without positions that looks at the contexts through cross-attention."""
 
-import math
 from collections.abc import Iterable
 from typing import cast
 
@@ -10,17 +9,10 @@ from torch import Generator, Tensor, nn
 
 from lcm.backbone import SwiGLU
 from lcm.denoiser import Denoiser
-from lcm.diffusion import NoiseSchedule
+from lcm.diffusion import NoiseSchedule, embed_time
 from lcm.predictions import ClampedSNR, Prediction
 
 Memory = list[tuple[Tensor, Tensor]]  # keys and values a layer, each (B, heads, 1 + S, d); row 0 is the zero vector's
-
-
-def embed_time(t: Tensor, num_steps: int) -> Tensor:
-    """Sines and cosines of the step number t * num_steps: (...) -> (..., 256), 128 frequencies 10000^(-k/128)."""
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(128, device=t.device) / 128)
-    angles = (t * num_steps)[..., None] * frequencies
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
 class DenoiserLayer(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Generator, Tensor, nn
 
 from lcm.heads.contrastive import ContrastiveHead
-from lcm.heads.head import AlignedHead, DifferentiableHead, FittedHead, Head
+from lcm.heads.head import AlignedHead, FittedHead, Head, differentiable
 
 
 class WithContrast(nn.Module):
@@ -71,11 +71,7 @@ class WithContrast(nn.Module):
         self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, **options: Any
     ) -> Tensor:
         """Return the head's estimate (B, Q, D), with options of its own."""
-        if not isinstance(self.head, DifferentiableHead):
-            raise ValueError(
-                f"a {type(self.head).__name__} gives no concept with gradients; train it without token loss"
-            )
-        return self.head.estimate(context, x, visible, generator, **options)
+        return differentiable(self.head).estimate(context, x, visible, generator, **options)
 
     def remember(self, context: Tensor, memory: Any | None = None) -> Any:
         """Return what the head remembers."""

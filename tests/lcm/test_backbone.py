@@ -69,7 +69,7 @@ def test_tiles_give_what_a_mask_gives_and_so_do_their_gradients(
     if backbone.recent_means is not None:
         y, _ = backbone.recent_means(h, positions, None, document)
     for block in backbone.blocks:
-        y, _ = block(y, positions, seen, None)
+        y, _ = block(y, rotary_angles(positions, backbone.head_dim), seen, None)
     expected, (got, _) = backbone.norm(y), backbone(h, document=document)
     torch.testing.assert_close(got, expected)
     weight = torch.randn(B, S, H)
@@ -97,8 +97,11 @@ def test_in_bfloat16_too_a_later_concept_changes_nothing_before_it(backbone: Cau
 
 def test_angles_of_all_layers_at_once_are_those_of_each(backbone: CausalTransformer) -> None:
     h, positions = torch.randn(B, S, H), torch.tensor([[0, 1, 1, 2, 3], [4, 5, 6, 7, 9]])
-    plain, _ = backbone.blocks[0](h, positions, None, None)
-    given, _ = backbone.blocks[0](h, positions, None, None, rotary_angles(positions, H // 2))
+    each = h
+    for block in backbone.blocks:
+        each, _ = block(each, rotary_angles(positions, H // 2), None, None)
+    plain = backbone.norm(each)
+    given, _ = backbone.through(h, positions, None, [None, None])
     assert torch.equal(plain, given)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 import lcm.one_tower
 from data.batch import ConceptBatch
 from data.store import ConceptStore
-from lcm.backbone import CausalTransformer, feed_forward_width
+from lcm.backbone import CausalTransformer, feed_forward_width, rotary_angles
 from lcm.checkpoint import load_model
-from lcm.diffusion import CosineSchedule, NoiseSchedule, QuadraticSchedule, SigmoidSchedule, add_noise
+from lcm.diffusion import CosineSchedule, NoiseSchedule, QuadraticSchedule, SigmoidSchedule, add_noise, embed_time
 from lcm.generation import continue_concepts
 from lcm.heads.head import drop_contexts
 from lcm.model import earlier
@@ -75,8 +75,9 @@ def interleaved(model: OneTowerModel, batch: ConceptBatch, x_t: Tensor, t: Tenso
     allowed[:, 1::2, 1::2] = up_to_itself
     allowed[:, 0::2, 1::2] = visible
     allowed[:, 0::2, 0::2] = torch.eye(num, dtype=torch.bool)
+    angles = rotary_angles(order.repeat_interleave(2)[None], model.backbone.head_dim)
     for block in model.backbone.blocks:
-        h, _ = block(h, order.repeat_interleave(2).expand(len(h), -1), allowed[:, None], None)
+        h, _ = block(h, angles, allowed[:, None], None)
     return model.head.to_x0(model.head.output(model.backbone.norm(h[:, 0::2])), x_t, t)
 
 
@@ -186,7 +187,7 @@ def test_the_sum_of_two_maps_is_the_map_of_the_concatenation(tower: OneTowerMode
     x_t, t = torch.randn(B, S, D), torch.full((B, S), 0.37)
     inputs = tower.input
     assert isinstance(inputs, TimedInput)
-    embedded = inputs.time[:-1](lcm.one_tower.embed_time(t, 100))
+    embedded = inputs.time[:-1](embed_time(t, 100))
     weight = torch.cat((inputs.concept.weight, inputs.time[-1].weight), dim=1)  # (H, D + H)
     together = torch.cat((x_t, embedded), dim=-1) @ weight.T + inputs.concept.bias
     torch.testing.assert_close(inputs(x_t, t), together)

@@ -24,7 +24,7 @@ def slowly(means: RecentMeans, h: Tensor) -> Tensor:
 @pytest.fixture
 def means() -> RecentMeans:
     torch.manual_seed(0)
-    means = RecentMeans(H)
+    means = RecentMeans(H, (0.5, 0.75, 0.9, 1.0))
     torch.nn.init.normal_(means.gains)
     return means
 

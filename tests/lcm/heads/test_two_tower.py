@@ -7,8 +7,16 @@ import torch
 
 from lcm.backbone import CausalTransformer, feed_forward_width
 from lcm.checkpoint import load_model
-from lcm.diffusion import CosineSchedule, NoiseSchedule, QuadraticSchedule, SigmoidSchedule, add_noise, guide
-from lcm.heads.two_tower import TwoTowerHead, embed_time
+from lcm.diffusion import (
+    CosineSchedule,
+    NoiseSchedule,
+    QuadraticSchedule,
+    SigmoidSchedule,
+    add_noise,
+    embed_time,
+    guide,
+)
+from lcm.heads.two_tower import TwoTowerHead
 from lcm.model import ConceptModel
 from lcm.predictions import ClampedSNR, EpsilonPrediction, Prediction, VPrediction, X0Prediction
 from lcm.samplers import Sampler, ddim, dpm_solver, heun
