@@ -1,5 +1,6 @@
 """Batches in an order that depends on the seed and the epoch alone, and that goes on where a checkpoint was written."""
 
+import heapq
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 _BUCKET = 32  # batches that are sorted by length together
+_STEP = 4  # lengths that count as one
 
 
 def shuffled(num_items: int, seed: int, epoch: int) -> np.ndarray:
@@ -42,6 +44,51 @@ def bucketed(order: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int,
     return batches[shuffled(len(batches), seed, epoch)]
 
 
+def budgeted(
+    order: np.ndarray,
+    lengths: np.ndarray,
+    inner: np.ndarray,
+    budget: int,
+    *,
+    seed: int,
+    epoch: int,
+    num_batches: int | None = None,
+) -> list[np.ndarray]:
+    """Returns batches of the items of an order, each of as many as fill a budget when padded to the longest of them.
+
+    All items are sorted, the longest first, by length and then by the length of a part that is padded by itself now and
+    then; both in steps of _STEP, so that which items share a batch is chance. The batches are shuffled. While the items
+    of an order stay the same, so does the number of batches. An item longer than the budget is a batch alone.
+
+    Args:
+        order: item numbers, shuffled by the caller.
+        lengths: of all items, by number.
+        inner: lengths of the part, by number.
+        budget: items of a batch times the length of its longest.
+        seed: of the order of batches.
+        epoch: the order of batches is another in each.
+        num_batches: as many as there are to be at least; the fullest are halved until there are.
+    """
+    length, part = (-(-of[order].astype(np.int64) // _STEP) * _STEP for of in (lengths, inner))
+    rank = np.lexsort((-part, -length))  # stable: among equals the caller's order holds
+    order, length = order[rank], length[rank]
+    batches = []
+    start = 0
+    while start < len(order):
+        stop = start + max(budget // max(int(length[start]), 1), 1)
+        batches.append(order[start:stop])
+        start = stop
+    fullest = [(-len(batch), i) for i, batch in enumerate(batches)]
+    heapq.heapify(fullest)
+    for new in range(len(batches), min(num_batches or 0, len(order))):
+        i = heapq.heappop(fullest)[1]
+        batches[i], other = np.array_split(batches[i], 2)
+        batches.append(other)
+        for changed in (i, new):
+            heapq.heappush(fullest, (-len(batches[changed]), changed))
+    return [batches[i] for i in shuffled(len(batches), seed, epoch).tolist()]
+
+
 def keyed_generator(seed: int, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Returns a generator that is a function of the seed and the key, such as (kind, step, process).
 
@@ -56,13 +103,15 @@ class EpochBatches(Sampler[list[int]]):
     """Yields the batches of an epoch, from `start` on.
 
     Args:
-        batches_of: epoch -> its batches for all ranks, (num, batch_size) item numbers, -1 where a batch is short; every
-            epoch has equally many.
+        batches_of: epoch -> its batches for all ranks, (num, batch_size) item numbers, -1 where a batch is short, or a
+            list of them; every epoch has as many as the first, and what it has more is left out.
         rank: this process.
         world_size: number of processes; each takes every world_size-th batch, and what does not divide is left out.
     """
 
-    def __init__(self, batches_of: Callable[[int], np.ndarray], *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, batches_of: Callable[[int], np.ndarray | list[np.ndarray]], *, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.batches_of, self.rank, self.world_size = batches_of, rank, world_size
         self.sampler = self  # where Lightning looks for set_epoch()
         self.epoch = self.start = 0

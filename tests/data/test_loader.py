@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from data.loader import EpochBatches, ResumableLoader, bucketed, cut, keyed_generator, shuffled
+from data.loader import EpochBatches, ResumableLoader, bucketed, budgeted, cut, keyed_generator, shuffled
 
 
 def batches_of(epoch: int) -> np.ndarray:
@@ -43,6 +43,32 @@ def test_batches_hold_items_of_like_length() -> None:
     assert len(batches) == len(bucketed(shuffled(1003, 1, 4), lengths, 8, seed=1, epoch=4)) == 126
     padded = sum((batch >= 0).sum() * lengths[batch[batch >= 0]].max() for batch in batches)
     assert padded < 1.1 * lengths.sum()
+
+
+@given(num=st.integers(0, 300), budget=st.integers(1, 200), seed=st.integers(0, 3), more=st.integers(0, 5))
+def test_a_budget_is_kept_and_every_item_comes_once(num: int, budget: int, seed: int, more: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 60, num, dtype=np.int32)
+    counts = []
+    for epoch in range(3):
+        found = budgeted(shuffled(num, seed, epoch), lengths, lengths // 2, budget, seed=seed, epoch=epoch)
+        assert sorted(i for batch in found for i in batch.tolist()) == list(range(num))
+        assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= budget for batch in found)
+        counts.append(len(found))
+    assert len(set(counts)) == 1  # whatever the order
+    asked = min(counts[0] + more, num)
+    found = budgeted(shuffled(num, seed, 0), lengths, lengths, budget, seed=seed, epoch=0, num_batches=asked)
+    assert len(found) >= asked and all(map(len, found))
+    assert sorted(i for batch in found for i in batch.tolist()) == list(range(num))
+
+
+def test_budgeted_batches_are_padded_little_and_differ_by_epoch() -> None:
+    random = np.random.default_rng(0)
+    inner = random.integers(5, 60, 4000)
+    lengths = inner + random.integers(0, 30, 4000)
+    first, second = (budgeted(shuffled(4000, 0, epoch), lengths, inner, 2000, seed=0, epoch=epoch) for epoch in (0, 1))
+    for of, most in ((lengths, 1.06), (inner, 1.25)):
+        assert sum(len(batch) * of[batch].max() for batch in first) < most * of.sum()
+    assert {frozenset(batch.tolist()) for batch in first} != {frozenset(batch.tolist()) for batch in second}
 
 
 @pytest.mark.parametrize("stop", range(1, 7))
