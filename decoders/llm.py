@@ -10,7 +10,7 @@ from data.named.packages import fetch_package
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_LLM = "smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -44,13 +44,19 @@ def resolve_llm(name: str = DEFAULT_LLM) -> Path:
     return _from_hub(name)
 
 
-def load_llm(path: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def load_llm(path: str | Path, *, four_bit: bool = False) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Return the model, frozen, and its tokenizer, from a folder in the Hugging Face format.
+
+    Args:
+        path: the folder.
+        four_bit: hold the weights of linear layers in 4 bits (nf4), as QLoRA does.
 
     Raises:
         FileNotFoundError: the folder lacks a model or a tokenizer.
         ValueError: transformers cannot read what is in it.
+        ImportError: 4 bits are asked for and bitsandbytes is not installed.
     """
+    more = {"quantization_config": _nf4()} if four_bit else {}
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
@@ -61,7 +67,7 @@ def load_llm(path: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBas
     disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, **more)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"the language model in {folder} cannot be read: {_first_line(error)}") from error
     finally:
@@ -79,12 +85,15 @@ def add_lora(model: "PreTrainedModel", rank: int) -> "PeftModel":
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    from decoders.lora import add_in_product
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers for a property by its old name
         wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"))
     layers: list[Any] = [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         layer.cast_input_dtype_enabled = False  # autocast does it, once
+    add_in_product(wrapped)
     return wrapped
 
 
@@ -153,6 +162,22 @@ def _from_hub(name: str) -> Path:
             f'the language model "{name}" is no local folder and the hub gave nothing ({type(error).__name__}); '
             f'check the name and the network, or use "{DEFAULT_LLM}"'
         ) from error
+
+
+def _nf4() -> "BitsAndBytesConfig":
+    """Return how QLoRA holds weights: 4-bit NormalFloat with quantised scales, arXiv:2305.14314."""
+    import torch
+    from transformers import BitsAndBytesConfig
+    from transformers.utils.import_utils import is_bitsandbytes_available
+
+    if not is_bitsandbytes_available():
+        raise ImportError('4-bit weights need bitsandbytes: install the extra "quant": pip install -e ".[quant]"')
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _first_line(error: Exception) -> str:

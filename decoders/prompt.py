@@ -10,15 +10,30 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Part = Sequence[int] | int  # token ids, or a number of places for soft tokens
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What was written before for N concepts, to be corrected.
+
+    Attributes:
+        texts: N sentences.
+        concepts: raw concepts (N, D) of these sentences, encoded again.
+    """
+
+    texts: Sequence[str]
+    concepts: Tensor
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """Rows of begin token, context, K soft tokens, sentence, end token, padded to one length L.
+    """Rows of parts, tokens and soft tokens in any order, then a sentence and its end token, padded to one length L.
 
     Attributes:
         ids: (N, L) int64; meaningless where `soft` or not `mask`.
         mask: (N, L) bool, True = no padding.
-        soft: (N, L) bool, True = place of a soft token, K in each row.
+        soft: (N, L) bool, True = place of a soft token; they are filled in the order of rows and places.
         target: (N, L) bool, True = a token of the sentence or the end token behind it.
     """
 
@@ -32,35 +47,30 @@ class Prompt:
         return Prompt(*(v.to(device) for v in (self.ids, self.mask, self.soft, self.target)))
 
 
-def lay_out(
-    contexts: Sequence[Sequence[int]],
-    sentences: Sequence[Sequence[int]],
-    *,
-    num_soft: int,
-    begin: Sequence[int],
-    pad_left: bool = False,
-) -> Prompt:
-    """Lay token ids out in rows; the soft tokens stand between context and sentence, so they are read last and nearest.
+def lay_out(rows: Sequence[Sequence[Part]], targets: Sequence[Sequence[int]], *, pad_left: bool = False) -> Prompt:
+    """Lay parts out in rows, the target of each behind them.
 
     Args:
-        contexts: token ids of the text before, may be empty.
-        sentences: token ids of the sentence with its end token; empty to generate.
-        num_soft: number K of soft tokens.
-        begin: ids that each row begins with.
+        rows: parts of each row, such as [begin token, ids of the context, number K of soft tokens].
+        targets: token ids of each sentence with its end token; empty to generate.
         pad_left: pad on the left, to generate, else on the right, to train.
     """
-    rows = [[*begin, *before, *[0] * num_soft, *after] for before, after in zip(contexts, sentences, strict=True)]
-    length = max(map(len, rows))
-    ids = torch.zeros(len(rows), length, dtype=torch.int64)
-    mask, soft, target = (torch.zeros(len(rows), length, dtype=torch.bool) for _ in range(3))
-    for i, (row, after) in enumerate(zip(rows, sentences, strict=True)):
-        start = length - len(row) if pad_left else 0
-        stop, first = start + len(row), start + len(row) - len(after)
-        ids[i, start:stop] = torch.tensor(row)
-        mask[i, start:stop] = True
-        soft[i, first - num_soft : first] = True
-        target[i, first:stop] = True
-    return Prompt(ids, mask, soft, target)
+    lengths = [sum(map(_size, parts)) + len(target) for parts, target in zip(rows, targets, strict=True)]
+    ids = torch.zeros(len(rows), max(lengths), dtype=torch.int64)
+    mask, soft, target_places = (torch.zeros(ids.shape, dtype=torch.bool) for _ in range(3))
+    for i, (parts, target) in enumerate(zip(rows, targets, strict=True)):
+        place = ids.shape[1] - lengths[i] if pad_left else 0
+        mask[i, place : place + lengths[i]] = True
+        for part in parts:
+            size = _size(part)
+            if isinstance(part, int):
+                soft[i, place : place + size] = True
+            else:
+                ids[i, place : place + size] = torch.tensor(part, dtype=torch.int64)
+            place += size
+        ids[i, place : place + len(target)] = torch.tensor(target, dtype=torch.int64)
+        target_places[i, place : place + len(target)] = True
+    return Prompt(ids, mask, soft, target_places)
 
 
 def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
@@ -69,3 +79,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list
     if not folded:
         return []
     return tokenizer([f" {text}" if text else "" for text in folded], add_special_tokens=False)["input_ids"]
+
+
+def _size(part: Part) -> int:
+    return part if isinstance(part, int) else len(part)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -13,24 +15,29 @@ from data.loader import keyed_generator
 from data.store import check_encoder
 from decoders.module import SentenceBatch
 from decoders.prefix import PrefixDecoder
+from decoders.reading import SentenceNLL
+from decoders.start import start_from
 
 _PREFIX = "decoder."
 
 
 class DecoderTask(LightningModule):
-    """Trains a decoder: the adapter alone for `adapter_steps`, then adapter and LoRA together; holds no maths.
+    """Trains a decoder: the adapter alone for `adapter_steps`, then the language model too; holds no maths.
 
     Randomness is a function of (seed, step, process), so a resumed run equals an uninterrupted one. Checkpoints hold
     what learns and the buffers; the language model's own weights are loaded from where they came.
 
     Args:
         decoder: the decoder.
+        start: checkpoint or exported folder of a decoder whose weights, those of equal name and shape, begin this
+            training; none begins anew.
         adapter_lr: highest learning rate of the adapter.
         lora_lr: highest learning rate of the LoRA matrices.
+        llm_lr: highest learning rate of the language model's own weights, where they learn (tuning "full").
         adapter_steps: steps in which the adapter learns alone.
-        joint_factor: factor on the adapter's rate once LoRA learns too.
+        joint_factor: factor on the adapter's rate once the language model learns too.
         warmup_steps: steps of linear warm-up, of each of the two.
-        weight_decay: of AdamW, on both.
+        weight_decay: of AdamW, on all that learns.
         seed: of the noise on concepts and of what is dropped.
     """
 
@@ -38,8 +45,10 @@ class DecoderTask(LightningModule):
         self,
         decoder: PrefixDecoder,
         *,
+        start: str | None = None,
         adapter_lr: float = 2e-3,
         lora_lr: float = 1e-3,
+        llm_lr: float = 1e-4,
         adapter_steps: int = 0,
         joint_factor: float = 0.5,
         warmup_steps: int = 10,
@@ -48,16 +57,18 @@ class DecoderTask(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()  # the decoder too: a checkpoint rebuilds itself
-        self.decoder = decoder
-        self.adapter_lr, self.lora_lr = adapter_lr, lora_lr
+        self.decoder, self.start = decoder, start
+        self.adapter_lr, self.lora_lr, self.llm_lr = adapter_lr, lora_lr, llm_lr
         self.adapter_steps, self.joint_factor, self.warmup_steps = adapter_steps, joint_factor, warmup_steps
         self.weight_decay, self.seed = weight_decay, seed
 
     def setup(self, stage: str) -> None:
-        """Refuse a store of another encoder."""
+        """Refuse a store of another encoder; take the weights that training starts from."""
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             check_encoder(self.decoder.encoder, data.encoder, "the decoder")
+        if stage == "fit" and self.start and not self.trainer.ckpt_path:  # a resumed run has its own weights
+            rank_zero_info(start_from(self.decoder, self.start))
 
     def on_fit_start(self) -> None:
         """Fit what needs no gradient, unless a checkpoint brought it."""
@@ -66,26 +77,39 @@ class DecoderTask(LightningModule):
             self.decoder.fit(sample.concepts.to(self.device), sample.sentences)
 
     def on_train_batch_start(self, batch: SentenceBatch, batch_idx: int) -> None:
-        """Keep LoRA still while the adapter learns alone."""
-        for parameter in self.decoder.lora_parameters():
+        """Keep the language model still while the adapter learns alone."""
+        for parameter in [*self.decoder.lora_parameters(), *self.decoder.llm_parameters()]:
             parameter.requires_grad_(self.global_step >= self.adapter_steps)
 
     def training_step(self, batch: SentenceBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, in nats a token."""
+        if self.decoder.adapter.num_neighbours and batch.neighbours is None:
+            raise ValueError("the decoder reads neighbouring concepts: set before and after of the data as its own are")
         generator = keyed_generator(self.seed, 0, self.global_step, batch_idx, self.global_rank)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout, where the language model has it, takes no generator
             torch.manual_seed(generator.initial_seed())
-            values = self.decoder.loss(batch.concepts, batch.sentences, batch.context, generator)
+            values = self.decoder.loss(
+                batch.concepts,
+                batch.sentences,
+                batch.context,
+                generator,
+                neighbours=batch.neighbours,
+                near=batch.near,
+                level=batch.level,
+            )
         self.log("train_loss", values["loss"], prog_bar=True, batch_size=len(batch))
         return values["loss"]
 
     def held_out_step(self, name: str, batch: SentenceBatch) -> None:
-        """Log nats a token with the true concept, another sentence's, and none; the text before is always given."""
+        """Log nats a token with the true concept, another sentence's, and none; all else is always given."""
+        shuffled = replace(batch, concepts=batch.concepts.roll(1, 0))
+        if batch.level is not None:
+            shuffled = replace(shuffled, level=batch.level.roll(1, 0))
         nll = {
-            "true": self.decoder.nll(batch.concepts, batch.sentences, batch.context),
-            "shuffled": self.decoder.nll(batch.concepts.roll(1, 0), batch.sentences, batch.context),
-            "none": self.decoder.nll(None, batch.sentences, batch.context),
+            "true": self._nll(batch, batch.concepts),
+            "shuffled": self._nll(shuffled, shuffled.concepts),
+            "none": self._nll(batch, None),
         }
         num_tokens = int(nll["true"].num_tokens.sum())
         mean = {key: value.total.sum() / num_tokens for key, value in nll.items()}
@@ -117,9 +141,11 @@ class DecoderTask(LightningModule):
 
         groups = [{"params": self.decoder.adapter_parameters(), "lr": self.adapter_lr}]
         rates: list[Callable[[int], float]] = [adapter_rate]
-        if lora := self.decoder.lora_parameters():
-            groups.append({"params": lora, "lr": self.lora_lr})
-            rates.append(lambda step: rate(step, self.adapter_steps))
+        later = ((self.decoder.lora_parameters(), self.lora_lr), (self.decoder.llm_parameters(), self.llm_lr))
+        for parameters, lr in later:
+            if parameters:
+                groups.append({"params": parameters, "lr": lr})
+                rates.append(lambda step: rate(step, self.adapter_steps))
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -130,18 +156,34 @@ class DecoderTask(LightningModule):
         checkpoint["state_dict"] = {key: weights[key] for key in weights if not self._is_base(key)}
         parameters = checkpoint["hyper_parameters"]
         if isinstance(parameters["decoder"], PrefixDecoder):
-            recipe = {"class_path": "decoders.prefix.PrefixDecoder", "init_args": dict(self.decoder.arguments)}
+            recipe = {"class_path": class_path(self.decoder), "init_args": dict(self.decoder.arguments)}
             checkpoint["hyper_parameters"] = {
                 **parameters,
                 "decoder": recipe,
-                "_class_path": "decoders.task.DecoderTask",
+                "_class_path": class_path(self),
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete the weights with the language model's own."""
-        base = {key: value for key, value in self.state_dict().items() if self._is_base(key)}
+        """Complete the weights with the language model's own, and with what older code did not write."""
+        own = self.state_dict()
+        base = {key: own[key] for key in own if self._is_base(key) or key == f"{_PREFIX}predicted_level"}
         checkpoint["state_dict"] = base | checkpoint["state_dict"]
+
+    def _nll(self, batch: SentenceBatch, concepts: Tensor | None) -> SentenceNLL:
+        return self.decoder.nll(
+            concepts,
+            batch.sentences,
+            batch.context,
+            neighbours=batch.neighbours,
+            near=batch.near,
+            level=batch.level,
+        )
 
     def _is_base(self, key: str) -> bool:
         return self.decoder.is_base(key.removeprefix(_PREFIX))
+
+
+def class_path(found: object) -> str:
+    """Return the name that a class is imported by."""
+    return f"{type(found).__module__}.{type(found).__qualname__}"

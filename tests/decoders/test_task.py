@@ -84,7 +84,7 @@ def test_a_checkpoint_rebuilds_the_decoder_and_holds_only_what_learns(
     content = torch.load(path, weights_only=True)
     learnt = {f"decoder.{name}" for name, _ in task.decoder.named_parameters() if not task.decoder.is_base(name)}
     buffers = {f"decoder.adapter.{name}" for name, _ in task.decoder.adapter.named_buffers()}
-    assert set(content["state_dict"]) == learnt | buffers
+    assert set(content["state_dict"]) == learnt | buffers | {"decoder.predicted_level"}
     assert content["hyper_parameters"]["decoder"]["init_args"]["encoder"] == store.encoder
 
     again = DecoderTask.load_from_checkpoint(path, weights_only=True).decoder
@@ -130,3 +130,42 @@ def test_bad_files_are_one_clear_sentence(fit: Fit, tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged"):
         load_decoder(path)
+
+
+def test_a_training_starts_from_an_earlier_one(fit: Fit, store: ConceptStore) -> None:
+    task, path = fit("first", stop=5)
+    fresh = PrefixDecoder(**task.decoder.arguments | {"before": 1})
+    second = DecoderTask(fresh, start=str(path))
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = Trainer(max_steps=1, limit_train_batches=0, limit_val_batches=0, **options)
+    trainer.fit(second, SentenceDataModule(str(store.path), batch_size=4, before=1))
+    for name, value in task.decoder.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name]), name
+
+
+def test_a_batch_without_the_neighbours_that_a_decoder_reads_is_an_error(fit: Fit, store: ConceptStore) -> None:
+    task, _ = fit("first", stop=1)
+    reader = DecoderTask(PrefixDecoder(**task.decoder.arguments | {"before": 1}))
+    (dataset,) = SentenceDataModule(str(store.path)).datasets("train")
+    with pytest.raises(ValueError, match="set before and after of the data"):
+        reader.training_step(dataset.batch([0, 1]), 0)
+
+
+def test_each_kind_of_weight_has_its_rate_and_a_checkpoint_of_all_rebuilds_itself(
+    fit: Fit, store: ConceptStore, tmp_path: Path
+) -> None:
+    task, _ = fit("first", stop=1)
+    decoder = PrefixDecoder(**task.decoder.arguments | {"tuning": "full", "lora_rank": None})
+    full = DecoderTask(decoder, adapter_lr=1e-3, llm_lr=2e-3, adapter_steps=1)
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    trainer = Trainer(max_steps=3, enable_checkpointing=False, **options)
+    before = decoder.llm.embedding.weight.clone()
+    trainer.fit(full, SentenceDataModule(str(store.path), batch_size=4))
+    groups = trainer.optimizers[0].param_groups
+    assert [group["initial_lr"] for group in groups] == [1e-3, 2e-3]
+    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in decoder.llm_parameters()]
+    assert not torch.equal(decoder.llm.embedding.weight, before)
+    trainer.save_checkpoint(tmp_path / "full.ckpt")
+    again = DecoderTask.load_from_checkpoint(tmp_path / "full.ckpt", weights_only=True).decoder
+    for (name, left), right in zip(decoder.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
