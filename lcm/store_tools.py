@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 from lcm.console import say
 
-LISTS = ("--sources", "--licences", "--languages", "--roles_out", "--levels_out")  # options that take several values
+LISTS = (
+    "--sources",
+    "--licences",
+    "--languages",
+    "--roles_out",
+    "--levels_out",
+    "--splits",
+)  # options that take several values
 
 
 def merge(stores: list[str], *, out: Path, duplicates: Literal["drop", "keep"] = "drop") -> None:
@@ -166,6 +173,47 @@ def import_rows(
     _show(made.path)
 
 
+def foretell(
+    store: Path,
+    *,
+    model: Path,
+    out: Path,
+    splits: list[Literal["train", "validation", "test"]] | None = None,
+    precision: Literal["bf16", "32"] = "bf16",
+    seed: int = 0,
+    sampling: dict[str, int | float | str] | None = None,
+) -> None:
+    """Write what a model predicts for every sentence from the true ones before it, for a decoder to be trained on.
+
+    Give the folder to "lcm fit -c configs/decoder.yaml -c configs/predicted.yaml" as --data.predicted. It gets its name
+    when it is whole; a run that was cut short goes on when it is run again.
+
+    Args:
+        store: folder that "lcm encode" wrote.
+        model: checkpoint of a concept model.
+        out: folder to write, the size of the store's concepts.
+        splits: documents that are predicted, one or several of train, validation, test; all if not given.
+        precision: "bf16" computes as most models are trained, "32" in float32, as "lcm generate" does.
+        seed: of the draws, where the model draws.
+        sampling: options of the model's head, as of "lcm generate"; give the same to both.
+    """
+    import torch
+
+    from data.split import SPLITS
+    from data.store import ConceptStore
+    from lcm.predict_store import Asked, predict_store
+    from lcm.quiet import quiet
+
+    quiet()
+    asked = Asked(model, splits or SPLITS, sampling or {}, seed, precision == "bf16")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = predict_store(ConceptStore.open(store), out, asked, device=device).manifest
+    sys.stdout.write(
+        f"{out}: {found['predicted']:,} sentences of {', '.join(found['splits'])} predicted, {found['without']:,} with "
+        f"nothing before them keep their concept; {found['level']:.1%} of a prediction's variance is noise\n"
+    )
+
+
 def listed(args: list[str]) -> list[str]:
     """Return arguments with lists in JSON, as the parser takes them: behind an option of LISTS, the stores of merge."""
     lists: dict[str, list[str]] = {}
@@ -181,7 +229,7 @@ def listed(args: list[str]) -> list[str]:
             option = "" if equals else name
         elif option in LISTS:
             lists[option].append(arg)
-        elif rest[:1] == ["merge"] and not option:
+        elif rest[:1] in (["merge"], ["probe"]) and not option:
             lists.setdefault("", []).append(arg)
         else:
             rest.append(arg)
@@ -203,4 +251,5 @@ STORE_TOOLS: dict[str, Any] = {
     "split": split,
     "export": export,
     "import": import_rows,
+    "foretell": foretell,
 }
