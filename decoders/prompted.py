@@ -1,36 +1,49 @@
-"""A frozen language model that reads soft tokens among its own."""
+"""A language model that reads soft tokens among its own."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from decoders.llm import add_lora, load_llm, resolve_llm
+from decoders.attention import short_rows
+from decoders.generation import Rules, Written, search
+from decoders.packed import pack_linear
 from decoders.prompt import Prompt, tokenize
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class PromptedLLM(nn.Module):
-    """A language model, its weights frozen, with LoRA matrices, that reads rows of tokens with K soft tokens in each.
+    """A language model, perhaps with LoRA matrices in it, that reads rows of tokens with soft tokens among them.
 
-    It computes in the dtype of its own weights; what learns is float32.
+    It computes in `dtype`; what learns is float32.
 
     Args:
-        name: "smollm2", a Hugging Face name, a local folder or a .gguf file.
-        lora_rank: rank of the LoRA matrices on all linear layers; 0 for none.
+        model: the language model, or a `peft` model around it.
+        tokenizer: its tokenizer.
+        dtype: what products are computed in; none for the dtype of the token embeddings.
+        learns: whether the model's own weights learn, not only LoRA matrices.
     """
 
-    def __init__(self, name: str, lora_rank: int) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel | PeftModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        dtype: torch.dtype | None = None,
+        learns: bool = False,
+    ) -> None:
         super().__init__()
-        base, self.tokenizer = load_llm(resolve_llm(name))
-        self.model: Any = add_lora(base, lora_rank) if lora_rank else base
-        self.width: int = base.config.hidden_size
-        self.begin = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        self.end: int = self.tokenizer.eos_token_id
+        self.model: Any = model
+        self.tokenizer, self.learns, self.merged = tokenizer, learns, False
+        self.width: int = self.base.config.hidden_size
+        self.begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self.end: int = tokenizer.eos_token_id
+        self.dtype: torch.dtype = self.embedding.weight.dtype if dtype is None else dtype
 
     @property
     def base(self) -> "PreTrainedModel":
@@ -45,22 +58,30 @@ class PromptedLLM(nn.Module):
         return found
 
     def merge_lora(self) -> None:
-        """Fold the LoRA matrices into the weights for good: decoding takes less than half the time, training ends."""
+        """Fold what was learnt into frozen weights of `dtype`: decoding takes half the time or less, training ends."""
         if hasattr(self.model, "merge_and_unload"):
             self.model = self.model.merge_and_unload()
+        if self.learns:
+            self.model = self.model.to(self.dtype)
+        self.model.requires_grad_(False)
+        pack_linear(self.model)
+        self.merged = True
 
     def lora_parameters(self) -> list[nn.Parameter]:
         """Return the LoRA matrices."""
         return [parameter for name, parameter in self.model.named_parameters() if "lora_" in name]
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Return the language model's own weights, where they learn."""
+        return list(self.model.parameters()) if self.learns else []
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, as they read in running text."""
         return tokenize(self.tokenizer, texts)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return a context in which products are computed in the dtype of the model's weights."""
-        weight = self.embedding.weight
-        return torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32)
+        """Return a context in which products are computed in `dtype`."""
+        return torch.autocast(self.embedding.weight.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def target_logits(self, prompt: Prompt, soft: Tensor) -> Tensor:
         """Return the logits (M, V) of the M target tokens of all rows, row after row; the head sees no other place.
@@ -70,27 +91,38 @@ class PromptedLLM(nn.Module):
             soft: their soft tokens (N, K, width).
         """
         embedded = self._embed(prompt, soft)
-        hidden = self.base.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        with short_rows(self.base):
+            hidden = self.base.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
         head = self.base.get_output_embeddings()
         assert head is not None
         return head(hidden[:, :-1][prompt.target[:, 1:]]).float()
 
     def generate(
-        self, prompt: Prompt, soft: Tensor, *, tokens: Tensor, bias: Tensor, seed: int, **search: Any
-    ) -> list[str]:
-        """Return the text behind each row, a single line and never empty.
+        self, prompt: Prompt, soft: Tensor, *, tokens: Tensor, bias: Tensor, rules: Rules, generator: Generator
+    ) -> Written:
+        """Write behind each row, greedily or by drawing, one candidate for each temperature of the rules.
 
         Args:
             prompt: N rows without targets, padded on the left.
             soft: their soft tokens (N, K, width).
             tokens: ids (W,) of tokens whose logits are raised.
             bias: by how much, in each row (N, W).
-            seed: of the drawing, where tokens are drawn.
-            search: options of transformers' GenerationConfig.
+            rules: what may be written.
+            generator: source of randomness, on the CPU.
         """
+
+        def raise_words(logits: Tensor, rows: Tensor) -> Tensor:
+            return logits.index_add(1, tokens, bias[rows])
+
+        return search(self.base, self._embed(prompt, soft), prompt.mask, raise_words, rules, generator)
+
+    def beam_search(
+        self, prompt: Prompt, soft: Tensor, *, tokens: Tensor, bias: Tensor, num_beams: int, **options: Any
+    ) -> list[list[int]]:
+        """Return the token ids behind each row by transformers' beam search; `options` are its GenerationConfig's."""
         from transformers import GenerationConfig, LogitsProcessorList
 
-        bias = bias.repeat_interleave(search.get("num_beams", 1), 0)
+        bias = bias.repeat_interleave(num_beams, 0)
 
         def raise_words(ids: Tensor, scores: Tensor) -> Tensor:
             scores = scores.float().index_add(1, tokens, bias)
@@ -98,16 +130,18 @@ class PromptedLLM(nn.Module):
                 scores[:, self.end] = -torch.inf  # no sentence is empty
             return scores
 
-        config = GenerationConfig(eos_token_id=self.end, pad_token_id=self.end, use_cache=True, **search)
-        with torch.random.fork_rng([soft.device] if soft.device.type == "cuda" else []):
-            torch.manual_seed(seed)  # transformers takes no generator
-            ids = self.model.generate(
-                inputs_embeds=self._embed(prompt, soft),
-                attention_mask=prompt.mask.long(),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([raise_words]),
-            )
-        return [" ".join(text.split()) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        config = GenerationConfig(eos_token_id=self.end, pad_token_id=self.end, num_beams=num_beams, **options)
+        return self.model.generate(
+            inputs_embeds=self._embed(prompt, soft),
+            attention_mask=prompt.mask.long(),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([raise_words]),
+        ).tolist()
+
+    def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Return rows of token ids as texts of a single line each."""
+        texts = self.tokenizer.batch_decode([list(row) for row in ids], skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
 
     def _embed(self, prompt: Prompt, soft: Tensor) -> Tensor:
         """Return the rows as embeddings (N, L, width), with soft tokens in their places."""

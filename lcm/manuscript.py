@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Generator
 
+from decoders.cycle import CycleDecoder
 from decoders.loading import load_decoder
 from lcm.checkpoint import load_model, open_encoder
 from lcm.console import say
@@ -16,16 +17,23 @@ from lcm.sampling import read_sampling
 from lcm.writer import Line, Writer
 
 
-def open_writer(model: Path, decoder: Path, decoder_temperature: float) -> Writer:
-    """Return a writer of two checkpoints that were trained with the same encoder."""
+def open_writer(model: Path, decoder: Path, **cycle: Any) -> Writer:
+    """Return a writer of two checkpoints that were trained with the same encoder.
+
+    Args:
+        model: checkpoint of a concept model.
+        decoder: checkpoint of a decoder.
+        cycle: options of CycleDecoder, such as the number of candidates.
+    """
     from rich.console import Console
 
     with Console(stderr=True).status("opening model, decoder and encoder"):
         task = load_model(model)
         encoder = open_encoder(task.encoder_name, task.encoder, str(model))
         opened = load_decoder(decoder, task.encoder)
-    decoding = {"temperature": decoder_temperature}
-    return Writer(task.model, opened, encoder, length=task.length, levels=task.levels, decoding=decoding)
+    checked = CycleDecoder(opened, encoder, **cycle)
+    decoding = {"declared_level": float(opened.predicted_level)}
+    return Writer(task.model, checked, encoder, length=task.length, levels=task.levels, decoding=decoding)
 
 
 def stream(

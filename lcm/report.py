@@ -33,6 +33,7 @@ def measure_all(
     split: str,
     pool: int,
     num_sentences: int,
+    cycle: Mapping[str, Any],
     seed: int,
     out: Path | None,
     sampling: Mapping[str, int | float | str],
@@ -60,7 +61,7 @@ def measure_all(
     numbers: list[Row] = [*(m.row() for m in measured), {"predictor": "model, loss by context", **gap}]
     numbers += [{"predictor": name, "energy score": score} for name, score in scores.items()]
     if decoder is not None:
-        found = measure_decoder(store, decoder, split, num_sentences, seed)
+        found = measure_decoder(store, decoder, split, num_sentences, seed, cycle)
         text += report_decoder(found)
         numbers += decoder_rows(found)
     sys.stdout.write(text)
@@ -69,11 +70,23 @@ def measure_all(
         write_json(numbers, out.with_suffix(".json"))
 
 
-def measure_decoder(store: ConceptStore, decoder: Path, split: str, num_sentences: int, seed: int) -> dict[str, Any]:
-    """Return what evaluate_decoder finds."""
+def measure_decoder(
+    store: ConceptStore, decoder: Path, split: str, num_sentences: int, seed: int, cycle: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what evaluate_decoder finds; `cycle` are the options of CycleDecoder."""
     opened = load_decoder(decoder, store.encoder)
     encoder = open_encoder(store.encoder_name, store.encoder, f"the store {store.path}")
-    return evaluate_decoder(opened, encoder, store, split=split, num_sentences=num_sentences, seed=seed)
+    return evaluate_decoder(
+        opened,
+        encoder,
+        store,
+        split=split,
+        num_sentences=num_sentences,
+        seed=seed,
+        before=opened.arguments["before"],
+        after=opened.arguments["after"],
+        cycle=cycle if cycle["candidates"] > 1 or cycle["corrections"] else None,
+    )
 
 
 def report(
@@ -132,9 +145,15 @@ def report_decoder(found: Mapping[str, Any]) -> str:
 
 
 def decoder_rows(found: Mapping[str, Any]) -> list[Row]:
-    """Return the table of a decoder beside retrieval and chance."""
+    """Return the table of a decoder beside retrieval and chance; sentences/s of what is written, "-" of the others."""
+    speed = found["sentences_per_second"]
     return [
-        {"text": name, "BLEU": interval(row["bleu"], 1), "re-encode cosine": interval(row["cosine"])}
+        {
+            "text": name,
+            "BLEU": interval(row["bleu"], 1),
+            "re-encode cosine": interval(row["cosine"]),
+            "sentences/s": f"{speed[name]:.1f}" if name in speed else "-",
+        }
         for name, row in found["rows"].items()
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lcm.console import say
+from lcm.probe import probe
 from lcm.store_tools import STORE_TOOLS
 
 
@@ -147,8 +148,9 @@ def generate(
     seed: int = 0,
     out: Path | None = None,
     anchor: float = 0.5,
-    candidates: int = 4,
-    decoder_temperature: float = 0.7,
+    candidates: int = 8,
+    corrections: int = 0,
+    decoder_temperature: float | None = None,
     stop_at_end: bool | None = None,
     stop_at_repetition: bool = False,
     sampling: dict[str, int | float | str] | None = None,
@@ -164,8 +166,10 @@ def generate(
         seed: of all randomness.
         out: Markdown file to write as well.
         anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
-        candidates: sentences that the decoder writes for a concept; the one nearest to it is kept.
-        decoder_temperature: of the decoder's words, 0 takes the most probable one; that of the concepts is
+        candidates: sentences that the decoder writes for a concept, the most probable one and draws; the one nearest to
+            it by its own concept is kept, if it is fluent and not yet said. 1 draws nothing.
+        corrections: rounds in which the decoder corrects the sentence; it must have been trained for that.
+        decoder_temperature: of the draws of the decoder, 0.8 if not given; that of the concepts is
             --sampling.temperature.
         stop_at_end: whether a point is over where the model would end the text; if not given, where it has learnt to.
         stop_at_repetition: whether a point is over where a sentence says the last one again, and so does a second try.
@@ -175,14 +179,13 @@ def generate(
     """
     from lcm.outline import read_outline
 
-    if candidates > 1 and decoder_temperature == 0:
-        raise ValueError("candidates differ only at a decoder temperature above 0; give --candidates 1 as well")
+    cycle = _cycle(candidates, corrections, decoder_temperature)
     points = read_outline(outline)  # before the heavy imports: a mistake there is told at once
     from lcm.manuscript import open_writer, stream
     from lcm.quiet import quiet
 
     quiet()
-    writer = open_writer(model, decoder, decoder_temperature)
+    writer = open_writer(model, decoder, **cycle)
     stream(
         writer,
         points,
@@ -190,7 +193,6 @@ def generate(
         seed=seed,
         sentences_per_point=sentences_per_point,
         anchor=anchor,
-        candidates=candidates,
         stop=writer.model.stopping.rule(end=stop_at_end, repetition=stop_at_repetition),
         sampling=sampling or {},
     )
@@ -218,6 +220,9 @@ def evaluate(
     split: Literal["validation", "test"] = "test",
     pool: int = 2000,
     num_sentences: int = 200,
+    candidates: int = 8,
+    corrections: int = 0,
+    decoder_temperature: float | None = None,
     seed: int = 0,
     out: Path | None = None,
     sampling: dict[str, int | float | str] | None = None,
@@ -231,10 +236,14 @@ def evaluate(
         split: documents to measure on.
         pool: held-out concepts among which a prediction has to find its own.
         num_sentences: held-out sentences that the decoder writes.
+        candidates: sentences that it writes for a concept in the row "best of"; 1 leaves that row out.
+        corrections: rounds of correction in that row, as of "lcm generate".
+        decoder_temperature: of the draws in that row, as of "lcm generate".
         seed: of all randomness.
         out: Markdown file to write as well; the numbers go beside it as .json.
         sampling: options of the model's head, as of "lcm generate".
     """
+    cycle = _cycle(candidates, corrections, decoder_temperature)
     from lcm.quiet import quiet
     from lcm.report import measure_all
 
@@ -246,6 +255,7 @@ def evaluate(
         split=split,
         pool=pool,
         num_sentences=num_sentences,
+        cycle=cycle,
         seed=seed,
         out=out,
         sampling=sampling or {},
@@ -268,6 +278,16 @@ def predict() -> None:
     """Write the concept that a checkpoint puts behind each window of the test documents."""
 
 
+def _cycle(candidates: int, corrections: int, temperature: float | None) -> dict[str, Any]:
+    """Return options of CycleDecoder."""
+    if candidates == 1 and temperature is not None:
+        raise ValueError("one candidate is the most probable sentence: leave the decoder temperature out")
+    if temperature == 0 and candidates > 1:
+        raise ValueError("candidates differ only at a decoder temperature above 0; give --candidates 1 instead")
+    given = {} if temperature is None else {"temperature": temperature}
+    return {"candidates": candidates, "corrections": corrections, **given}
+
+
 def _count_splitters(encoder: str) -> int:
     """Return how many processes split text: some beside a GPU, which a thread could not keep busy; else none."""
     import torch
@@ -280,5 +300,5 @@ def _count_splitters(encoder: str) -> int:
 TOOLS: dict[str, Any] = {
     **{function.__name__: function for function in (corpus, encode, info)},
     **STORE_TOOLS,
-    **{function.__name__: function for function in (fit, validate, test, predict, generate, plot, evaluate)},
+    **{function.__name__: function for function in (fit, validate, test, predict, generate, plot, evaluate, probe)},
 }

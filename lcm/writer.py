@@ -17,6 +17,7 @@ from lcm.stopping import StopRule
 
 ENDED = "where the model would end the text"  # why a point is over before its length
 REPEATED = "because it repeated itself"
+REMEMBERED = 100  # sentences written that a decoder is given: it reads the last tokens, and none is to be said again
 Decode = Callable[[Tensor], tuple[str, Tensor]]  # concept (D,) -> sentence, and its own concept (D,)
 
 
@@ -104,7 +105,7 @@ class Writer:
         encoder: turns the sentence back into a concept, so that the model reads what was really written.
         length: longest sequence that the model was trained on, in rows.
         levels: levels of headings that the model was trained on; none, and it knows no headings.
-        decoding: options of the decoder's decode(), such as a temperature for candidates that differ.
+        decoding: options of the decoder's decode(), such as the level of noise that predicted concepts have.
     """
 
     def __init__(
@@ -132,7 +133,6 @@ class Writer:
         *,
         sentences_per_point: int = 6,
         anchor: float = 0.0,
-        candidates: int = 1,
         stop: StopRule | None = None,
         ended: Counter[str] | None = None,
         generator: Generator | None = None,
@@ -144,7 +144,6 @@ class Writer:
             outline: what to write about.
             sentences_per_point: length of a point for which the outline gives none; where `stop` is given, the most.
             anchor: how far each predicted concept is pulled towards its point's, 0 not at all, 1 all the way.
-            candidates: sentences that the decoder writes for a concept; the one whose own concept is nearest is kept.
             stop: ends a point whose length the outline leaves open: by the end of text where the model predicts it, by
                 repetition where a sentence is like the last one once more at a second try. A length that the outline
                 gives is kept: there the second try is written, and for a second end of text what the point is about.
@@ -152,16 +151,15 @@ class Writer:
             generator: source of randomness; the same seed gives the same text.
             **sampling: options of the head's sample().
         """
-        if not 0 <= anchor <= 1 or candidates < 1 or sentences_per_point < 1:
+        if not 0 <= anchor <= 1 or sentences_per_point < 1:
             raise ValueError(
-                f"need 0 <= anchor <= 1, candidates >= 1 and sentences_per_point >= 1, "
-                f"found {anchor}, {candidates} and {sentences_per_point}"
+                f"need 0 <= anchor <= 1 and sentences_per_point >= 1, found {anchor} and {sentences_per_point}"
             )
         check_sampling(self.model, sampling)
         reader, ended = SlidingReader(self.model, self.length), Counter() if ended is None else ended
         predict = partial(reader.predict, generator=generator, **sampling)
         written: list[str] = []
-        decode = partial(self.decode, written=written, candidates=candidates, generator=generator)
+        decode = partial(self.decode, written=written, generator=generator)
         yield self.read_heading(reader, outline.title, outline.description, self.levels[0], 0)
         points = outline.points(levels=self.levels[1:] or self.levels)
         counts = outline.sentence_counts(sentences_per_point)
@@ -187,20 +185,11 @@ class Writer:
         """Return what a point is about (D,): its heading's concept, or that of heading and description."""
         return self.concept(f"{point.text}. {point.description}") if point.description else heading
 
-    def decode(
-        self, concept: Tensor, *, written: Sequence[str], candidates: int, generator: Generator | None
-    ) -> tuple[str, Tensor]:
-        """Return the sentence of a concept (D,) and that sentence's own concept (D,).
-
-        The decoder sees the last sentence, as in its training. Of the candidates the nearest to the concept by cosine
-        is kept; one that has been written before only where all have been.
-        """
-        context = ["".join(written[-1:])] * candidates
-        texts = self.decoder.decode(concept.expand(candidates, -1), context, generator=generator, **self.decoding)
-        texts = list(dict.fromkeys(text for text in texts if text not in written)) or texts
-        concepts = torch.from_numpy(self.encoder.encode(texts))
-        best = int(torch.cosine_similarity(concepts, concept[None]).argmax())
-        return texts[best], concepts[best]
+    def decode(self, concept: Tensor, *, written: Sequence[str], generator: Generator | None) -> tuple[str, Tensor]:
+        """Return the sentence of a concept (D,), behind what is written, and that sentence's own concept (D,)."""
+        context = " ".join(written[-REMEMBERED:])
+        text = self.decoder.decode(concept[None], [context], generator=generator, **self.decoding)[0]
+        return text, self.concept(text)
 
 
 def draft_sentence(

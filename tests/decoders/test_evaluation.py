@@ -39,10 +39,22 @@ def test_all_rows_are_measured(
         for value, low, high in row.values():
             assert low <= value <= high
     assert set(found["nll"]) == {"true", "shuffled", "no"}
+    share, number = found["names"]
+    assert 0 <= share <= 1 and number >= 0
     carried = found["nll"]["no"][0] - found["nll"]["true"][0]
     assert found["nats_carried"]["against no concept"][0] == pytest.approx(carried, rel=1e-4)
     cosine = {name: row["cosine"][0] for name, row in found["rows"].items()}
     assert cosine["nearest training sentence"] > cosine["random training sentence"]
+
+
+def test_the_best_of_some_candidates_is_a_row_of_its_own(
+    make_decoder: Callable[..., PrefixDecoder], encoder: HashingEncoder, store: ConceptStore
+) -> None:
+    options = {"min_words": 3, "max_new_tokens": 6, "cycle": {"candidates": 3, "temperature": 1.5}}
+    found = evaluate_decoder(make_decoder(), encoder, store, **options)
+    assert found["rows"]["decoder, best of 3"]["cosine"][0] > found["rows"]["decoder"]["cosine"][0]
+    assert set(found["sentences_per_second"]) == {"decoder", "decoder, best of 3"}
+    assert all(speed > 0 for speed in found["sentences_per_second"].values())
 
 
 def test_another_encoder_is_an_error(make_decoder: Callable[..., PrefixDecoder], store: ConceptStore) -> None:

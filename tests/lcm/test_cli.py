@@ -84,6 +84,7 @@ def test_bad_input_is_one_sentence(fails: Fails, store: ConceptStore, tmp_path: 
     (half / "00000.json").write_text("{}")
     junk = tmp_path / "junk.ckpt"
     junk.write_bytes(b"not a checkpoint")
+    both = ("--model", junk, "--decoder", junk)
     checks = {
         ("encode", tmp_path / "none.txt", "--out", tmp_path / "s"): "none.txt",
         ("encode", empty, "--out", tmp_path / "s"): "empty",
@@ -95,6 +96,16 @@ def test_bad_input_is_one_sentence(fails: Fails, store: ConceptStore, tmp_path: 
         ("generate", outline, "--model", junk, "--decoder", junk): "no checkpoint of",
         ("generate", outline, "--model", tmp_path / "no.ckpt", "--decoder", junk): "no concept model at",
         ("evaluate", store.path, "--model", junk): "no checkpoint of",
+        (
+            "generate",
+            outline,
+            *both,
+            "--candidates",
+            "1",
+            "--decoder-temperature",
+            "1",
+        ): "leave the decoder temperature",
+        ("evaluate", store.path, *both, "--decoder-temperature", "0"): "give --candidates 1",
         ("plot", "99", "--store", store.path, "--out", tmp_path / "p.png"): "documents 0 to 29",
     }
     for command, expected in checks.items():

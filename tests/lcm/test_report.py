@@ -16,6 +16,7 @@ FOUND = {
     "num_tokens": 321,
     "rows": {"decoder": {"bleu": [9.5, 8.0, 11.0], "cosine": [0.5, 0.4, 0.6]}},
     "nll": {"true": [3.0, 2.9, 3.1], "shuffled": [3.6, 3.5, 3.7], "no": [3.5, 3.4, 3.6]},
+    "sentences_per_second": {"decoder": 12.34},
     "nats_carried": {"against no concept": [0.5, 0.4, 0.6]},
 }
 
@@ -44,9 +45,8 @@ def test_a_decoders_report_has_bleu_cosine_and_nats() -> None:
     text = report_decoder(FOUND)
     for expected in ("9.5 [8.0, 11.0]", "carries 0.500 [0.400, 0.600]", "shuffled one 3.600", "20 held-out sentences"):
         assert expected in text
-    assert decoder_rows(FOUND) == [
-        {"text": "decoder", "BLEU": "9.5 [8.0, 11.0]", "re-encode cosine": "0.500 [0.400, 0.600]"}
-    ]
+    row = {"BLEU": "9.5 [8.0, 11.0]", "re-encode cosine": "0.500 [0.400, 0.600]", "sentences/s": "12.3"}
+    assert decoder_rows(FOUND) == [{"text": "decoder", **row}]
     assert interval([1, 0, 2], 1) == "1.0 [0.0, 2.0]"
 
 

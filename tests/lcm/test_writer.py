@@ -65,7 +65,7 @@ def test_a_full_anchor_predicts_the_point_itself(writer: Writer) -> None:
             heading = line.concept
         else:
             torch.testing.assert_close(line.predicted, heading)
-    with pytest.raises(ValueError, match=r"0 <= anchor <= 1, .* found 2, 1"):
+    with pytest.raises(ValueError, match=r"0 <= anchor <= 1 .* found 2 and 3"):
         write(writer, anchor=2)
 
 
@@ -125,6 +125,21 @@ def test_lines_become_markdown(writer: Writer) -> None:
 def test_an_option_that_the_head_does_not_have_is_an_error(writer: Writer) -> None:
     with pytest.raises(ValueError, match="a TwoTowerHead has no option temperatur"):
         write(writer, temperatur=1.0)
+
+
+def test_the_decoder_is_given_what_was_written(writer: Writer) -> None:
+    seen: list[str] = []
+
+    class Listening(RetrievalDecoder):
+        def decode(self, concepts: torch.Tensor, context: Sequence[str] | None = None, **options: Any) -> list[str]:
+            seen.extend(context or [])
+            return super().decode(concepts, context)
+
+    nearest = writer.decoder
+    assert isinstance(nearest, RetrievalDecoder)
+    nearest.__class__ = Listening
+    texts = [line.text for line in write(writer) if not line.level]
+    assert seen == [" ".join(texts[:i]) for i in range(len(texts))]
 
 
 # --- where a point is over --------------------------------------------------------------------------------------------
