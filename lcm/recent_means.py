@@ -11,15 +11,18 @@ CHUNK = 64  # positions that are summed in one product
 
 @dataclass(frozen=True)
 class MeansState:
-    """What the means keep of the positions read so far, of constant size.
+    """What the means keep of the positions read so far, and what they gave in the last call.
 
     Attributes:
         sums: (B, K, H + 1) decayed sums up to the last position, and in the last column their weights.
         position: (B,) number of the last real position.
+        mixed: (B, S, H) what the last call returned, which is all that it knows behind each position; no call goes on
+            from it.
     """
 
     sums: Tensor
     position: Tensor
+    mixed: Tensor
 
 
 class RecentMeans(nn.Module):
@@ -68,17 +71,27 @@ class RecentMeans(nn.Module):
         positions = positions.expand(len(h), -1)
         rows = torch.cat((h.float(), torch.ones_like(h[..., :1], dtype=torch.float32)), -1) * real[..., None]
         if state is None:
-            state = MeansState(rows.new_zeros(len(h), len(self.log_decays), rows.shape[-1]), positions[:, 0])
+            carried, at = rows.new_zeros(len(h), len(self.log_decays), rows.shape[-1]), positions[:, 0]
+        else:
+            carried, at = state.sums, state.position
         with torch.autocast(h.device.type, enabled=False):
-            means, state = self.means(rows, positions, document, state)
+            means, carried, at = self.means(rows, positions, document, carried, at)
             mixed = self.gains[0] * h + torch.einsum("kh,bksh->bsh", self.gains[1:], means)
-        return mixed, state
+        return mixed, MeansState(carried, at, mixed)
 
     def means(
-        self, rows: Tensor, positions: Tensor, document: Tensor | None, state: MeansState
-    ) -> tuple[Tensor, MeansState]:
-        """Return the means (B, K, S, H) of rows (B, S, H + 1), whose last column is 1 where they count."""
-        sums, carried, at, before = [], state.sums, state.position, None
+        self, rows: Tensor, positions: Tensor, document: Tensor | None, carried: Tensor, at: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the means (B, K, S, H) of rows (B, S, H + 1), and what is carried on and its positions.
+
+        Args:
+            rows: the last column is 1 where they count.
+            positions: (B, S).
+            document: (B, S) ids of packed documents.
+            carried: (B, K, H + 1) sums up to the row before.
+            at: (B,) its position.
+        """
+        sums, before = [], None
         for start in range(0, rows.shape[1], CHUNK):
             some, place = rows[:, start : start + CHUNK], positions[:, start : start + CHUNK]
             back = place[:, :, None] - place[:, None]  # (B, C, C)
@@ -96,7 +109,7 @@ class RecentMeans(nn.Module):
             sums.append(total)
             carried, at = total[:, :, -1], place[:, -1]
         whole = torch.cat(sums, 2)
-        return whole[..., :-1] / whole[..., -1:].clamp_min(1e-6), MeansState(carried, at)
+        return whole[..., :-1] / whole[..., -1:].clamp_min(1e-6), carried, at
 
     def power(self, distance: Tensor) -> Tensor:
         """Return decay^distance: (B, ...) -> (B, K, ...)."""

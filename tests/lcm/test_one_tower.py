@@ -15,22 +15,28 @@ from data.batch import ConceptBatch
 from data.store import ConceptStore
 from lcm.backbone import CausalTransformer, feed_forward_width, rotary_angles
 from lcm.checkpoint import load_model
-from lcm.diffusion import CosineSchedule, NoiseSchedule, QuadraticSchedule, SigmoidSchedule, add_noise, embed_time
+from lcm.diffusion import CosineSchedule, SigmoidSchedule, embed_time
 from lcm.generation import continue_concepts
 from lcm.heads.head import drop_contexts
 from lcm.model import earlier
 from lcm.one_tower import OneTowerModel, TimedInput
-from lcm.predictions import ClampedSNR, EpsilonPrediction, Prediction, VPrediction, X0Prediction
-from lcm.samplers import ddim, dpm_solver, heun
+from lcm.predictions import EpsilonPrediction, VPrediction
+from lcm.retention import RetentiveTransformer
 from lcm.task import LCMTask
 
 B, S, D, H = 2, 6, 7, 16
+DECAYS = (0.5, 0.9, 1.0)
 
 
-@pytest.fixture
-def tower() -> OneTowerModel:
+@pytest.fixture(params=[None, DECAYS], ids=["attention alone", "with means"])
+def tower(request: pytest.FixtureRequest) -> OneTowerModel:
+    return make_tower(request.param)
+
+
+def make_tower(decays: tuple[float, ...] | None) -> OneTowerModel:
     torch.manual_seed(0)
-    model = OneTowerModel(D, CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.0))
+    backbone = CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.0, decays=decays)
+    model = OneTowerModel(D, backbone)
     for parameter in model.parameters():  # the level table starts at zero, which would hide errors
         torch.nn.init.normal_(parameter, std=0.3)
     model.normalizer.fit(torch.randn(50, D) * 0.1 + 1)
@@ -63,14 +69,39 @@ def denoise(model: OneTowerModel, batch: ConceptBatch, x_t: Tensor, t: Tensor, v
     return model.head.denoise(x_t, t, partial(model.along, cache), visible)
 
 
+def mixed(model: OneTowerModel, clean: Tensor, seen: Tensor, own: Tensor) -> Tensor:
+    """What the means make of clean concepts (B, S, H), where each query sees some (B, Q, S) and has one (B, Q, H)."""
+    means = model.backbone.recent_means
+    assert means is not None
+    order, out = torch.arange(clean.shape[1]), means.gains[0] * own
+    for gain, log_decay in zip(means.gains[1:], means.log_decays, strict=True):
+        weight = (log_decay * (order[:, None] - order)).exp() * seen
+        out = out + gain * ((weight / weight.sum(-1, keepdim=True).clamp_min(1e-6)) @ clean)
+    return out
+
+
+def embedded(model: OneTowerModel, clean: Tensor, x_t: Tensor, t: Tensor, visible: Tensor) -> Tensor:
+    """What goes into the first block for noisy copies: with means, those of what each sees, by the closed form."""
+    if model.backbone.recent_means is None:
+        return model.input(x_t, t)
+    alpha, sigma = (level[..., None] for level in model.head.schedule(t))
+    last = torch.arange(visible.shape[-1]).mul(visible).argmax(-1)  # (B, S)
+    previous = clean.gather(1, last[..., None].expand(-1, -1, clean.shape[-1]))
+    behind = mixed(model, clean, visible, previous) * visible.any(-1, keepdim=True)
+    return model.input(alpha * x_t, t) + 0.2 * sigma**2 * behind
+
+
 def interleaved(model: OneTowerModel, batch: ConceptBatch, x_t: Tensor, t: Tensor, visible: Tensor) -> Tensor:
-    """The paper's way: x_0^t, x_0, x_1^t, x_1, ... in one sequence, Figure 7's mask over all of it."""
+    """The paper's way: x_0^t, x_0, x_1^t, x_1, ... in one sequence, Figure 7's mask over all of it, means too."""
     clean = model.input(model.normalizer(batch.concepts), torch.zeros_like(t)) + model.level(batch.level)
-    h = torch.stack((model.input(x_t, t), clean), dim=2).flatten(1, 2)  # (B, 2S, H)
     num = x_t.shape[1]
     order = torch.arange(num)
     document = torch.zeros_like(batch.level) if batch.document is None else batch.document
     up_to_itself = (order <= order[:, None]) & (document[:, :, None] == document[:, None])
+    noisy = embedded(model, clean, x_t, t, visible)
+    if model.backbone.recent_means is not None:
+        clean = mixed(model, clean, up_to_itself, clean)
+    h = torch.stack((noisy, clean), dim=2).flatten(1, 2)  # (B, 2S, H)
     allowed = torch.zeros(len(h), 2 * num, 2 * num, dtype=torch.bool)
     allowed[:, 1::2, 1::2] = up_to_itself
     allowed[:, 0::2, 1::2] = visible
@@ -119,6 +150,71 @@ def test_a_noisy_copy_sees_no_clean_one_from_its_own_on_nor_other_noisy_ones(
         after, rest = denoise(tower, batch, others, t, visible), torch.arange(S) != s
         assert torch.equal(after[:, rest], before[:, rest])
         assert not torch.isclose(after[:, s], before[:, s]).all(-1).any()
+
+
+def test_what_is_predicted_depends_on_no_later_concept_to_the_bit(tower: OneTowerModel, packed: ConceptBatch) -> None:
+    def predict(concepts: Tensor) -> Tensor:
+        changed = dataclasses.replace(packed, concepts=concepts)
+        return tower.predict(changed, generator=seeded(), num_steps=3, guidance_scale=2.0)
+
+    before = predict(packed.concepts)
+    assert packed.document is not None
+    for s in range(packed.concepts.shape[1]):
+        concepts = packed.concepts.clone()
+        concepts[:, s] += 1
+        after = predict(concepts)
+        assert torch.equal(after[:, : s + 1], before[:, : s + 1])
+        behind = (packed.document == packed.document[:, s, None]) & packed.mask & packed.mask[:, s, None]
+        behind[:, : s + 1] = False
+        assert torch.equal(after[~behind], before[~behind])  # nor does what is of another document
+        assert not torch.isclose(after[behind], before[behind]).all(-1).any()
+
+
+@pytest.mark.parametrize("first", [1, 3, 5])
+def test_read_in_parts_equals_read_at_once_and_the_whole_pass(
+    tower: OneTowerModel, batch: ConceptBatch, first: int
+) -> None:
+    (x_t, t), tail = noisy_copies(batch), slice(S - 1, S)
+    whole = denoise(tower, batch, x_t, t, earlier(batch))[:, tail]
+    state = tower.read(batch.concepts[:, :first], level=batch.level[:, :first])
+    for s in range(first, S - 1):
+        state = tower.read(batch.concepts[:, s : s + 1], level=batch.level[:, s : s + 1], state=state)
+    at_once = tower.read(batch.concepts[:, :-1], level=batch.level[:, :-1])
+    for each in (state, at_once):
+        reader = partial(tower.noisy, each.cache, each.mask.sum(1, keepdim=True))
+        found = tower.head.denoise(x_t[:, tail], t[:, tail], reader, each.mask[:, None])
+        torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_in_what_is_read_changes_nothing(tower: OneTowerModel, batch: ConceptBatch) -> None:
+    sampling = {"num_steps": 4, "guidance_scale": 2.0}
+    plain = continue_concepts(tower, batch.concepts, 3, level=batch.level, generator=seeded(), **sampling)
+    mask = torch.tensor([False, True, True, False, True, True, False, True, True, False])
+    padded, level = torch.full((B, 10, D), 7.0), torch.zeros(B, 10, dtype=torch.long)
+    padded[:, mask], level[:, mask] = batch.concepts, batch.level
+    found = continue_concepts(tower, padded, 3, mask.expand(B, -1), level=level, generator=seeded(), **sampling)
+    torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_a_tower_without_means_has_no_weights_for_them() -> None:
+    without, given = (make_tower(decays).state_dict().keys() for decays in (None, DECAYS))
+    assert given - without == {"backbone.recent_means.gains"} and not without - given
+
+
+def test_the_means_reach_the_noisy_copies(batch: ConceptBatch) -> None:
+    """Without blocks, a noisy copy knows of the text by its means alone."""
+    tower, (x_t, t) = make_tower(DECAYS), noisy_copies(batch)
+    tower.backbone.blocks = torch.nn.ModuleList()
+    _, cache = tower.contexts(tower.normalizer(batch.concepts), batch.level)
+    order = torch.arange(S).expand(B, S)
+    free, given = (tower.noisy(cache, order, x_t, t, visible) for visible in (None, earlier(batch)))
+    assert torch.equal(given[:, 0], free[:, 0])  # nothing is before it
+    assert not torch.isclose(given[:, 1:], free[:, 1:]).all(-1).any()
+    changed = dataclasses.replace(batch, concepts=batch.concepts.clone())
+    changed.concepts[:, 2] += 1
+    _, cache = tower.contexts(tower.normalizer(changed.concepts), batch.level)
+    found = tower.noisy(cache, order, x_t, t, earlier(batch))
+    assert (found != given).any(-1).equal(order > 2)
 
 
 def test_without_contexts_only_the_noisy_concept_counts(tower: OneTowerModel, batch: ConceptBatch) -> None:
@@ -193,15 +289,19 @@ def test_the_sum_of_two_maps_is_the_map_of_the_concatenation(tower: OneTowerMode
     torch.testing.assert_close(inputs(x_t, t), together)
 
 
+@pytest.mark.parametrize("decays", [None, DECAYS], ids=["attention alone", "with means"])
 @pytest.mark.parametrize(("dim", "width", "num_layers"), [(7, 32, 3), (1024, 2048, 32)], ids=["small", "paper's"])
-def test_the_parameters_equal_the_closed_form(dim: int, width: int, num_layers: int) -> None:
+def test_the_parameters_equal_the_closed_form(
+    dim: int, width: int, num_layers: int, decays: tuple[float, ...] | None
+) -> None:
     f = feed_forward_width(width)
     layer = (4 * width**2 + 4 * width) + (3 * width * f + 2 * f + width) + 2 * width
     time = (256 * width + width) + (width**2 + width)
     ends = ((dim + width) * width + width) + time + 5 * width + width + (width * dim + dim)
     with torch.device("meta"):
-        model = OneTowerModel(dim, CausalTransformer(width, num_layers, 2), schedule=CosineSchedule())
-    assert sum(p.numel() for p in model.parameters()) == num_layers * layer + ends
+        model = OneTowerModel(dim, CausalTransformer(width, num_layers, 2, decays=decays), schedule=CosineSchedule())
+    means = (len(decays) + 1) * width if decays else 0
+    assert sum(p.numel() for p in model.parameters()) == num_layers * layer + ends + means
 
 
 def test_it_runs_under_bfloat16(tower: OneTowerModel, packed: ConceptBatch) -> None:
@@ -220,90 +320,6 @@ def test_it_runs_under_bfloat16(tower: OneTowerModel, packed: ConceptBatch) -> N
         assert each.isfinite().all() and each.dtype == torch.float32
 
 
-PHI = 0.8  # x_s = PHI x_{s-1} + noise of variance 1 - PHI^2: a Gaussian walk of variance 1
-
-
-def walks(num: int, generator: torch.Generator) -> ConceptBatch:
-    x = torch.randn(num, 5, 1, generator=generator)
-    for s in range(1, 5):
-        x[:, s] = PHI * x[:, s - 1] + (1 - PHI**2) ** 0.5 * x[:, s]
-    shape = num, 5
-    return ConceptBatch(x, torch.ones(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.long))
-
-
-def posterior_mean(x_t: Tensor, previous: Tensor | None, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """E[x_s | x_t, x_{s-1}] of the walk, E[x_s | x_t] without a previous one."""
-    mean, variance = (0.0, 1.0) if previous is None else (PHI * previous, 1 - PHI**2)
-    return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x_t - alpha * mean)
-
-
-def test_gaussian_walks_are_denoised_and_drawn_as_the_closed_form_says() -> None:
-    torch.manual_seed(0)
-    model = OneTowerModel(1, CausalTransformer(width=32, num_layers=1, num_heads=2, dropout=0.0))
-    model.normalizer.fit(torch.randn(10_000, 1, generator=seeded()))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=250)
-    generator = seeded(1)
-    for _ in range(250):
-        optimizer.zero_grad()
-        model.loss(walks(64, generator), generator)["loss"].backward()
-        optimizer.step()
-        rate.step()
-    batch, t = walks(2000, generator), torch.tensor([0.2, 0.5, 0.8, 1.0])[torch.randint(4, (2000, 5))]
-    x = model.eval().normalizer(batch.concepts)
-    x_t = add_noise(x, torch.randn(x.shape, generator=generator), t, model.head.schedule)
-    alpha, sigma = (level[..., None] for level in model.head.schedule(t))
-    with torch.no_grad():
-        found = denoise(model, batch, x_t, t, earlier(batch))
-        free = denoise(model, batch, x_t, t, torch.zeros_like(earlier(batch)))
-    expected = torch.cat(
-        (
-            posterior_mean(x_t[:, :1], None, alpha[:, :1], sigma[:, :1]),
-            posterior_mean(x_t[:, 1:], x[:, :-1], alpha[:, 1:], sigma[:, 1:]),
-        ),
-        dim=1,
-    )
-    context_free = posterior_mean(x_t, None, alpha, sigma)  # .28 away from what the context gives
-    assert (found - expected).square().mean() < 0.02
-    assert (free - context_free).square().mean() < 0.04  # trained on one position in seven, and the first ones
-    prefix = torch.tensor([[[0.0], [1.0]], [[0.3], [-1.0]]]).repeat_interleave(1000, dim=0)
-    options = {"guidance_scale": 1.0, "initial_noise": 1.0, "num_steps": 20}
-    drawn = model.predict_next(prefix, generator=generator, **options).unflatten(0, (2, -1))
-    torch.testing.assert_close(drawn.mean(1), torch.tensor([[PHI], [-PHI]]), atol=0.2, rtol=0)
-    torch.testing.assert_close(drawn.std(1), torch.full((2, 1), (1 - PHI**2) ** 0.5), atol=0.15, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("prediction", "weight", "schedule"),
-    [
-        (X0Prediction(), ClampedSNR(0.1, 5.0), SigmoidSchedule()),
-        (VPrediction(), None, QuadraticSchedule()),
-        (EpsilonPrediction(), None, QuadraticSchedule(beta_start=0.02, beta_end=0.06, zero_terminal_snr=False)),
-    ],
-    ids=["x0", "v", "epsilon"],
-)
-def test_three_documents_are_learnt_by_heart(
-    prediction: Prediction, weight: ClampedSNR | None, schedule: NoiseSchedule
-) -> None:
-    torch.manual_seed(0)
-    backbone = CausalTransformer(width=32, num_layers=2, num_heads=2, dropout=0.0)
-    model = OneTowerModel(D, backbone, cond_dropout=0.0, schedule=schedule, prediction=prediction, weight=weight)
-    documents = torch.randn(3, 4, D)
-    model.normalizer.fit(documents.flatten(0, 1))
-    concepts = documents.repeat(16, 1, 1)  # many noise levels
-    batch = ConceptBatch(concepts, torch.ones(48, 4, dtype=torch.bool), torch.zeros(48, 4, dtype=torch.long))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        model.loss(batch)["loss"].backward()
-        optimizer.step()
-    few = ConceptBatch(documents, batch.mask[:3], batch.level[:3])
-    for sampler in (ddim, dpm_solver, heun):
-        options = {"num_steps": 20, "guidance_scale": 1.0, "initial_noise": 1.0}
-        found = model.eval().predict(few, sampler=sampler, generator=seeded(), **options)
-        assert (found - documents)[:, 1:].square().mean() < 0.1, sampler  # of a variance of 1
-
-
 def test_yaml_makes_it_and_a_checkpoint_rebuilds_it(fit: Callable[..., Path], store: ConceptStore) -> None:
     chosen = {"schedule": "SigmoidSchedule", "schedule.gamma": "3.5", "prediction": "VPrediction"}
     flags = [f"--model.model.{key}={value}" for key, value in chosen.items()]
@@ -313,6 +329,7 @@ def test_yaml_makes_it_and_a_checkpoint_rebuilds_it(fit: Callable[..., Path], st
     model = task.model
     assert isinstance(model, OneTowerModel) and model.normalizer.fitted
     assert (model.backbone.width, model.context_noise, model.head.cond_dropout) == (16, 0.5, 0.25)
+    assert model.backbone.recent_means is not None  # those of base.yaml
     assert isinstance(model.head.prediction, VPrediction)
     torch.testing.assert_close(model.head.schedule.alpha, SigmoidSchedule(gamma=3.5).alpha)
     prefix = torch.from_numpy(store[0][:5].astype("float32"))[None]
@@ -328,3 +345,8 @@ def test_it_tells_its_sampling_options(tower: OneTowerModel) -> None:
 def test_epsilon_cannot_be_predicted_at_zero_terminal_snr() -> None:
     with pytest.raises(ValueError, match=r"EpsilonPrediction divides by alpha.*zero_terminal_snr to false"):
         OneTowerModel(D, CausalTransformer(width=H, num_layers=1, num_heads=2), prediction=EpsilonPrediction())
+
+
+def test_a_backbone_without_keys_and_values_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"needs a CausalTransformer.*found a RetentiveTransformer"):
+        OneTowerModel(D, RetentiveTransformer(width=H, num_layers=1, num_heads=2))  # type: ignore[arg-type]
