@@ -13,10 +13,10 @@ SEED ?= 0
 DEMO ?= $(LCM_HOME)/demo
 # SIZE=smoke goes through every step in about a minute, to see that all is in place; what it writes is noise.
 SIZE ?= tiny
-MODEL_CONFIGS := configs/base.yaml configs/two_tower.yaml configs/$(SIZE).yaml
+MODEL_CONFIGS := configs/base.yaml configs/$(SIZE).yaml
 DECODER_CONFIGS := configs/decoder.yaml $(if $(filter smoke,$(SIZE)),configs/decoder_smoke.yaml)
-WRITE_FLAGS := $(if $(filter smoke,$(SIZE)),--candidates 1 --decoder-temperature 0)
-MEASURE_FLAGS := $(if $(filter smoke,$(SIZE)),--num-sentences 16)
+WRITE_FLAGS := $(if $(filter smoke,$(SIZE)),--candidates 1)
+MEASURE_FLAGS := $(if $(filter smoke,$(SIZE)),--num-sentences 16 --candidates 2)
 
 ifneq ($(words $(LCM_HOME) $(DEMO) $(VENV) $(OUTLINE)),4)
 $(error make cannot handle spaces: LCM_HOME "$(LCM_HOME)", DEMO "$(DEMO)", VENV "$(VENV)", OUTLINE "$(OUTLINE)"; use other paths)

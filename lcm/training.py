@@ -9,7 +9,11 @@ from omegaconf import OmegaConf
 from data.mixture import open_stores
 from data.module import ConceptDataModule
 from data.texts_module import TextDataModule
+from decoders.codec import CodecTask
+from decoders.codec_export import CodecExport
+from decoders.correction import CorrectionTask
 from decoders.module import SentenceDataModule
+from decoders.small import SmallDecoder
 from decoders.task import DecoderTask
 from lcm.callbacks import AveragedWeights, Checkpoints, FitConfig, PredictionFile
 from lcm.heads.contrastive import ContrastiveHead
@@ -36,6 +40,9 @@ NAMED = (
     TextDataModule,
     LCMTask,
     DecoderTask,
+    SmallDecoder,
+    CodecTask,
+    CorrectionTask,
     TokenTask,
     ContrastiveHead,
     EnergyHead,
@@ -52,6 +59,7 @@ NAMED = (
     WarmupCosine,
     AveragedWeights,
     Checkpoints,
+    CodecExport,
     PredictionFile,
 )
 

@@ -10,11 +10,13 @@ import torch
 from data.document import Block, Document
 from data.encode import encode_corpus
 from data.store import ConceptStore
+from encoders.encoder import load_encoder
 from encoders.hashing import HashingEncoder
 from lcm.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMBINATIONS = [
+    ("base", "tiny"),
     ("base", "two_tower", "tiny"),
     ("base", "one_tower", "tiny"),
     ("base", "regression", "tiny"),
@@ -33,6 +35,14 @@ COMBINATIONS = [
     ("token_loss",),
     ("decoder",),
     ("decoder", "decoder_smoke"),
+    ("decoder", "decoder_full"),
+    ("decoder", "decoder_qlora"),
+    ("decoder", "decoder_smoke", "predicted"),
+    ("decoder", "decoder_smoke", "correction"),
+    ("small_decoder",),
+    ("small_decoder", "decoder_smoke"),
+    ("codec",),
+    ("codec", "codec_smoke"),
 ]
 
 
@@ -46,6 +56,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ConceptStore:
 
 
 @pytest.fixture(scope="module")
+def learning_store(tmp_path_factory: pytest.TempPathFactory) -> ConceptStore:
+    """A store whose encoder has weights."""
+    documents = [
+        Document(f"Tale {i}", (Block(" ".join(f"The king saw {i * j + j} ravens." for j in range(5))),), source="test")
+        for i in range(20)
+    ]
+    return encode_corpus(documents, load_encoder(), tmp_path_factory.mktemp("stores") / "m", progress=False)
+
+
+@pytest.fixture(scope="module")
 def first_stage(store: ConceptStore, llm: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What a second stage is given: configuration and weights of a first, and a decoder."""
     folders = []
@@ -56,6 +76,15 @@ def first_stage(store: ConceptStore, llm: str, tmp_path_factory: pytest.TempPath
     first, decoder = folders
     weights = [f"--model.from_checkpoint={first}/best.ckpt", f"--model.decoder={decoder}/best.ckpt"]
     return [f"--config={first}/config.yaml", *weights]
+
+
+@pytest.fixture(scope="module")
+def second_stage(store: ConceptStore, first_stage: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a decoder's second stage is given: the first, and predictions."""
+    model, decoder = (option.partition("=")[2] for option in first_stage[1:])
+    out = tmp_path_factory.mktemp("predicted") / "p"
+    main(["foretell", str(store.path), "--model", model, "--out", str(out)])
+    return [f"--model.start={decoder}", f"--data.predicted={out}"]
 
 
 @pytest.fixture
@@ -73,8 +102,16 @@ def test_a_combination_of_configs_runs(
     names: tuple[str, ...], store: ConceptStore, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     options = [f"--trainer.default_root_dir={tmp_path}", f"--data.store={store.path}", "--trainer.fast_dev_run=true"]
-    if names[0] == "decoder":
+    if names[0] == "codec":
+        options.append(f"--data.store={request.getfixturevalue('learning_store').path}")
+    if names[0] in ("decoder", "codec"):
         options.append(f"--model.decoder.llm={request.getfixturevalue('llm')}")
+    if names[-1] == "decoder_qlora":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is an extra")
+    if names[-1] == "predicted":
+        options += request.getfixturevalue("second_stage")
+    if names[-1] == "correction":
+        options.append(request.getfixturevalue("second_stage")[0])
     if names[-1] in ("ddp", "fsdp"):  # with two processes in lcm/test_distributed.py
         request.getfixturevalue("alone")
         options.append("--trainer.devices=1")
