@@ -16,7 +16,7 @@ SIZE ?= tiny
 MODEL_CONFIGS := configs/base.yaml configs/$(SIZE).yaml
 DECODER_CONFIGS := configs/decoder.yaml $(if $(filter smoke,$(SIZE)),configs/decoder_smoke.yaml)
 WRITE_FLAGS := $(if $(filter smoke,$(SIZE)),--candidates 1)
-MEASURE_FLAGS := $(if $(filter smoke,$(SIZE)),--num-sentences 16 --candidates 2)
+MEASURE_FLAGS := $(if $(filter smoke,$(SIZE)),--num-sentences 16 --candidates 2,--num-sentences 100)
 
 ifneq ($(words $(LCM_HOME) $(DEMO) $(VENV) $(OUTLINE)),4)
 $(error make cannot handle spaces: LCM_HOME "$(LCM_HOME)", DEMO "$(DEMO)", VENV "$(VENV)", OUTLINE "$(OUTLINE)"; use other paths)

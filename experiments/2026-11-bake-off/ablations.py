@@ -44,6 +44,8 @@ def worth(entries: Sequence[Entry], rows: Mapping[str, Any], positions: Mapping[
         base = there.get((rows.get(entry.name, {}).get("of", ""), entry.answer))
         if base is not None:
             row = gaps(entry, [base], positions)
+            if not base.values("R@10").nansum():
+                row["R@10, factor"] = "of 0"
             found.append({key: row[key] for key in ("row", "answer", "ahead of", "CA, points", "R@10, factor")})
     return found
 

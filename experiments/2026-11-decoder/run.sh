@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Decoders from stores to tables, from the repository's root. SIZE=smoke goes through all of it on one corpus in some minutes and
+# writes nothing into this folder. What is there is not made again.
+set -euo pipefail
+HERE=experiments/2026-11-decoder
+ARTIFACTS=${LCM_HOME:-artifacts}
+BIN=${BIN:-.venv/bin}
+MODEL=${MODEL:-$ARTIFACTS/bake-off/runs/contrastive_12min-0/best.ckpt} # whose predictions are decoded
+STEPS=() SMALL_STEPS=(--trainer.max_steps 700 --model.warmup_steps 50 --trainer.val_check_interval 100)
+CORPORA="grimm austen sotu shakespeare moby-dick anarchism" FORETOLD="austen grimm" SENTENCES=64 RESULTS=$HERE
+WORK=$ARTIFACTS/decoder
+if [[ ${SIZE:-full} == smoke ]]; then
+    CORPORA=grimm FORETOLD=grimm SENTENCES=4 WORK=$ARTIFACTS/decoder-smoke RESULTS=$WORK
+    STEPS=(--trainer.max_steps 4 --trainer.val_check_interval 4 --trainer.limit_val_batches 1)
+    SMALL_STEPS=("${STEPS[@]}")
+fi
+mkdir -p "$RESULTS"
+
+# list FOLDER NAMES: [FOLDER/NAME,...]
+list() {
+    local folder=$1 all=()
+    shift
+    for name in "$@"; do all+=("$folder/$name"); done
+    (IFS=,; echo "[${all[*]}]")
+}
+
+# A training into a folder, unless it is done; it goes on where it stopped.
+fit() {
+    local folder=$1
+    shift
+    [[ ! -f $folder/done ]] || return 0
+    [[ ! -f $folder/last.ckpt ]] || set -- "$@" --ckpt_path "$folder/last.ckpt"
+    "$BIN/lcm" fit --seed_everything 0 "$@" --trainer.default_root_dir "$folder"
+    touch "$folder/done"
+}
+
+# 1. Stores, those of the bake-off.
+for corpus in $CORPORA; do "$BIN/lcm" encode "$corpus" --out "$ARTIFACTS/bake/$corpus"; done
+# shellcheck disable=SC2086
+STORES=$(list "$ARTIFACTS/bake" $CORPORA)
+
+# 2. The default decoder on all corpora, and one of our own.
+fit "$WORK/smollm2-r32" -c configs/decoder.yaml -c $HERE/size.yaml --data.store "$STORES" ${STEPS[@]+"${STEPS[@]}"}
+fit "$WORK/small" -c configs/small_decoder.yaml --data.store "$STORES" --data.max_context_tokens 48 \
+    --data.batch_size null --data.max_tokens 3072 --trainer.limit_val_batches 4 "${SMALL_STEPS[@]}"
+
+# 3. A second stage on what a model predicts.
+for corpus in $FORETOLD; do
+    [[ -d $WORK/foretold/$corpus ]] ||
+        "$BIN/lcm" foretell "$ARTIFACTS/bake/$corpus" --model "$MODEL" --out "$WORK/foretold/$corpus"
+done
+# shellcheck disable=SC2086
+fit "$WORK/predicted" -c configs/decoder.yaml -c $HERE/size.yaml -c configs/predicted.yaml \
+    --data.store "$(list "$ARTIFACTS/bake" $FORETOLD)" --data.predicted "$(list "$WORK/foretold" $FORETOLD)" \
+    --model.start "$WORK/smollm2-r32/best.ckpt" --trainer.max_steps 60 --trainer.val_check_interval 60 \
+    ${STEPS[@]+"${STEPS[@]}"}
+
+# 4. Measures.
+given=(--stores "${STORES:1:-1}" --out "$WORK/measured" --sentences $SENTENCES)
+"$BIN/python" $HERE/measure.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" --decoder small="$WORK/small/best.ckpt" "${given[@]}"
+"$BIN/python" $HERE/foretold.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" \
+    --decoder "smollm2, trained on predictions=$WORK/predicted/best.ckpt" --store "$ARTIFACTS/bake/grimm" \
+    --predicted "$WORK/foretold/grimm" --out "$WORK/foretold.json" --sentences $SENTENCES
+"$BIN/python" $HERE/samples.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" --stores "${STORES:1:-1}" --out "$RESULTS/samples.md"
+"$BIN/python" $HERE/table.py "$WORK/measured" "$WORK/foretold.json" "$RESULTS/results.csv"
+[[ ${SIZE:-full} == smoke ]] ||
+    "$BIN/python" $HERE/curves.py --run smollm2="$WORK/smollm2-r32:14.293" --run small="$WORK/small:37.152"
