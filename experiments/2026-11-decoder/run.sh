@@ -55,13 +55,19 @@ fit "$WORK/predicted" -c configs/decoder.yaml -c $HERE/size.yaml -c configs/pred
     --model.start "$WORK/smollm2-r32/best.ckpt" --trainer.max_steps 60 --trainer.val_check_interval 60 \
     ${STEPS[@]+"${STEPS[@]}"}
 
-# 4. Measures.
+# 4. Measures. Samples come from the corpora in the public domain.
+public() {
+    local all
+    # shellcheck disable=SC2086
+    all=$(list "$ARTIFACTS/bake" ${CORPORA/anarchism/})
+    echo "${all:1:-1}"
+}
 given=(--stores "${STORES:1:-1}" --out "$WORK/measured" --sentences $SENTENCES)
 "$BIN/python" $HERE/measure.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" --decoder small="$WORK/small/best.ckpt" "${given[@]}"
 "$BIN/python" $HERE/foretold.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" \
     --decoder "smollm2, trained on predictions=$WORK/predicted/best.ckpt" --store "$ARTIFACTS/bake/grimm" \
     --predicted "$WORK/foretold/grimm" --out "$WORK/foretold.json" --sentences $SENTENCES
-"$BIN/python" $HERE/samples.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" --stores "${STORES:1:-1}" --out "$RESULTS/samples.md"
+"$BIN/python" $HERE/samples.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" --stores "$(public)" --out "$RESULTS/samples.md"
 "$BIN/python" $HERE/table.py "$WORK/measured" "$WORK/foretold.json" "$RESULTS/results.csv"
 [[ ${SIZE:-full} == smoke ]] ||
     "$BIN/python" $HERE/curves.py --run smollm2="$WORK/smollm2-r32:14.293" --run small="$WORK/small:37.152"
