@@ -55,8 +55,9 @@ class Together(Callback):
         if trainer.world_size > 1:
             noted = torch.tensor(self.signal, device=trainer.strategy.root_device)
             dist.all_reduce(noted, op=dist.ReduceOp.MAX)
-            self.signal = int(noted)
-            if self.signal:  # Lightning raises behind the step, when its counters are right; it has no public name
+            if agreed := int(noted):  # a signal that came in the meantime stays noted for the next step
+                self.signal = agreed
+                # Lightning raises behind the step, when its counters are right; it has no public name.
                 trainer._signal_connector.received_sigterm = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from lightning import LightningModule
 from torch.testing import assert_close
 
 from data.batch import ConceptBatch
@@ -22,6 +25,7 @@ from data.store import ConceptStore
 from encoders.hashing import HashingEncoder
 from lcm.checkpoint import load_model
 from lcm.distributed import is_sharded, local, share_of_targets
+from lcm.together import Together
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parent)}
@@ -190,6 +194,18 @@ def test_an_error_ends_both_processes_with_one_sentence(uneven: ConceptStore, tm
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_signal_that_comes_while_processes_agree_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, found = Together(), SimpleNamespace(received_sigterm=False)
+    strategy = SimpleNamespace(root_device="cpu")
+    trainer: Any = SimpleNamespace(world_size=2, strategy=strategy, _signal_connector=found)
+    monkeypatch.setattr(dist, "all_reduce", lambda noted, op: setattr(together, "signal", signal.SIGTERM))
+    together.on_train_batch_end(trainer, LightningModule(), None, None, 0)
+    assert not found.received_sigterm  # the others have not heard of it yet
+    monkeypatch.setattr(dist, "all_reduce", lambda noted, op: None)
+    together.on_train_batch_end(trainer, LightningModule(), None, None, 1)
+    assert found.received_sigterm and together.signal == signal.SIGTERM
 
 
 @pytest.mark.slow
