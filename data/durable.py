@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to write into, which gets the name when all is written, and so to the disk.
+
+    What stood under the name is replaced; for an instant there is neither.
+    """
+    staged, old = hidden(folder), folder.with_name(f".{folder.name}.old")
+    for left in (staged, old):
+        shutil.rmtree(left, ignore_errors=True)
+    staged.mkdir(parents=True)
+    yield staged
+    for file in (path for path in staged.rglob("*") if path.is_file()):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    if folder.exists():
+        folder.rename(old)
+    staged.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -72,8 +72,9 @@ class ConceptAdapter(nn.Module):
     @torch.no_grad()
     def fit(self, concepts: Tensor, token_ids: list[list[int]], embedding: Tensor) -> None:
         """Fit centre, scale and word guesses on raw concepts (N, D) and the token ids of their sentences."""
-        self.mean.copy_(concepts.mean(0))
-        self.scale.copy_(concepts.std(0).clamp_min(0.1 * concepts.std()))  # MiniLM has two constant dimensions
+        mean, scale = mean_and_scale(concepts)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
         self.size.copy_(embedding.float().square().mean().sqrt())
         self.words.fit(self.normalize(concepts), token_ids)
         self.fitted.fill_(True)
@@ -151,6 +152,11 @@ class NeighbourAdapter(nn.Module):
         x = torch.where(near[..., None], x, 0.0)
         tokens = self.missing + torch.einsum("nmd,mdw->nmw", x, self.weight).float()
         return nn.functional.rms_norm(tokens, tokens.shape[-1:]) * self.gain
+
+
+def mean_and_scale(concepts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the deviation (D,) of raw concepts (N, D); MiniLM has two dimensions that are constant."""
+    return concepts.mean(0), concepts.std(0).clamp_min(0.1 * concepts.std())
 
 
 def add_noise(x: Tensor, level: Tensor, generator: Generator | None) -> Tensor:

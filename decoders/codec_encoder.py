@@ -1,7 +1,5 @@
 """A sentence-transformers encoder whose weights learn."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from data.durable import hidden, sync_folder
+from data.durable import whole_folder
 from encoders.encoder import load_encoder
 from encoders.sentence_transformer import SentenceTransformerEncoder, torch_dtype
 from encoders.text import clean_sentences
@@ -60,24 +58,14 @@ class TrainableEncoder(nn.Module):
         """
         from transformers.utils import logging
 
-        staged, old = hidden(folder), folder.with_name(f".{folder.name}.old")
-        for left in (staged, old):
-            shutil.rmtree(left, ignore_errors=True)
         had_bar = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            self.model.save_pretrained(str(staged), create_model_card=False)
+            with whole_folder(folder) as staged:
+                self.model.save_pretrained(str(staged), create_model_card=False)
         finally:
             if had_bar:
                 logging.enable_progress_bar()
-        for file in (path for path in staged.rglob("*") if path.is_file()):
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        if folder.exists():
-            folder.rename(old)
-        staged.rename(folder)
-        sync_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def structure_error(new: Tensor, old: Tensor) -> Tensor:

@@ -73,28 +73,15 @@ class CorrectionTask(DecoderTask):
             return super().training_step(batch, batch_idx)
         temperature = 0.0 if greedy < self.greedy_share else self.max_temperature * height
         hypothesis = self.hypothesis(batch, temperature, generator)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # dropout, where the language model has it, takes no generator
-            torch.manual_seed(generator.initial_seed())
-            values = self.decoder.loss(
-                batch.concepts,
-                batch.sentences,
-                batch.context,
-                generator,
-                neighbours=batch.neighbours,
-                near=batch.near,
-                level=batch.level,
-                hypothesis=hypothesis,
-            )
-        self.log("train_loss_corrected", values["loss"], prog_bar=True, batch_size=len(batch))
-        return values["loss"]
+        loss = self.batch_loss(batch, generator, hypothesis)
+        self.log("train_loss_corrected", loss, prog_bar=True, batch_size=len(batch))
+        return loss
 
     def held_out_step(self, name: str, batch: SentenceBatch) -> None:
         """Log what DecoderTask logs, and nats a token given the most probable sentence as a hypothesis."""
         super().held_out_step(name, batch)
         hypothesis = self.hypothesis(batch, 0.0, None)
-        around = {"neighbours": batch.neighbours, "near": batch.near, "level": batch.level}
-        nll = self.decoder.nll(batch.concepts, batch.sentences, batch.context, **around, hypothesis=hypothesis)
+        nll = self.batch_nll(batch, batch.concepts, hypothesis)
         num_tokens = int(nll.num_tokens.sum())
         mean = nll.total.sum() / num_tokens
         self.log(f"{name}_loss_corrected", mean, prog_bar=True, sync_dist=True, batch_size=num_tokens)

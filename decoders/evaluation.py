@@ -17,10 +17,10 @@ from decoders.module import SentenceBatch, SentenceDataset
 from decoders.names import lowercase_words, names_kept
 from decoders.prefix import PrefixDecoder
 from decoders.retrieval import RetrievalDecoder
+from decoders.scores import bleu, bootstrap
 from encoders.encoder import SentenceEncoder
 
 SHORT = 12  # words of the longest sentence that is to be written exactly
-_RESAMPLES = 1000
 Step = TypeVar("Step")
 
 
@@ -213,31 +213,6 @@ def score_nll(
             for name in ("no", "shuffled")
         },
     }
-
-
-def bootstrap(sums: np.ndarray, counts: np.ndarray, random: np.random.Generator) -> list[float]:
-    """Return [value, low, high] of sum(sums) / sum(counts), with a 95 % interval by resampling its N items."""
-    rows = random.integers(len(sums), size=(_RESAMPLES, len(sums)))
-    means = sums[rows].sum(1) / counts[rows].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return [float(sums.sum() / counts.sum()), float(low), float(high)]
-
-
-def bleu(texts: Sequence[str], references: Sequence[str], random: np.random.Generator) -> list[float]:
-    """Return [BLEU, low, high] of a corpus (sacrebleu's defaults), with a 95 % interval by resampling sentences."""
-    from sacrebleu import sentence_bleu
-    from sacrebleu.metrics.bleu import BLEU
-
-    scores = [sentence_bleu(text, [reference]) for text, reference in zip(texts, references, strict=True)]
-    table = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores])
-
-    def corpus(rows: np.ndarray) -> float:
-        *grams, sys_len, ref_len = table[rows].sum(0).tolist()
-        return BLEU.compute_bleu(grams[:4], grams[4:], sys_len, ref_len, smooth_method="exp").score
-
-    resampled = [corpus(random.integers(len(scores), size=len(scores))) for _ in range(_RESAMPLES)]
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return [corpus(np.arange(len(scores))), float(low), float(high)]
 
 
 def _derangement(num: int, random: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,5 @@
 """What a decoder learnt, as safetensors with a JSON card."""
 
-import os
-import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.durable import hash_file, hidden, read_json, sync_folder, write_json
+from data.durable import hash_file, read_json, whole_folder, write_json
 from decoders.prefix import PrefixDecoder
 
 WEIGHTS, CARD = "adapter.safetensors", "card.json"
@@ -35,17 +33,8 @@ def export_adapter(decoder: PrefixDecoder, folder: str | Path, card: dict[str, A
         raise ValueError("this decoder is merged for decoding, its LoRA matrices are gone; export it as it was trained")
     if folder.exists() and (not folder.is_dir() or {file.name for file in folder.iterdir()} - {WEIGHTS, CARD}):
         raise ValueError(f"{folder} is no exported decoder and would be written over; give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged, old = hidden(folder), folder.with_name(f".{folder.name}.old")
-    for left in (staged, old):
-        shutil.rmtree(left, ignore_errors=True)
-    staged.mkdir()
-    _write(decoder, staged, card)
-    if folder.exists():
-        folder.rename(old)
-    staged.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as staged:
+        _write(decoder, staged, card)
     return folder
 
 
@@ -104,8 +93,6 @@ def _write(decoder: PrefixDecoder, folder: Path, card: dict[str, Any]) -> None:
         for key, value in weights.items()
     }
     save_file(learnt, folder / WEIGHTS)
-    with (folder / WEIGHTS).open("rb") as file:
-        os.fsync(file.fileno())
     told = {
         "class": f"{type(decoder).__module__}.{type(decoder).__qualname__}",
         "arguments": decoder.arguments,

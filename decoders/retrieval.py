@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from data.store import ConceptStore
+from decoders.sentences import read_sentences
 
 if TYPE_CHECKING:
     from faiss import IndexFlatIP
@@ -45,11 +46,10 @@ class RetrievalDecoder:
         """Return a decoder over the sentences (level 0) of a split of a store."""
         concepts: list[np.ndarray] = []
         sentences: list[str] = []
-        for i in store.split(split):
-            rows = np.flatnonzero(store.levels(i) == 0)
-            texts = store.sentences(i)
-            concepts.append(store[i][rows].astype(np.float32))
-            sentences += [texts[row] for row in rows]
+        for i in store.split(split).tolist():
+            own, texts = read_sentences(store, i)
+            concepts.append(own)
+            sentences += texts
         if not sentences:
             raise ValueError(f"the store {store.path} has no {split} sentences; encode more documents")
         return cls(np.concatenate(concepts), sentences, store.encoder, store.encoder_name)

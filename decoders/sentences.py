@@ -210,6 +210,12 @@ class PredictedSentences(Dataset[Item]):
         return torch.from_numpy(self.predicted.concepts(*self.dataset.rows[indices].T))
 
 
+def read_sentences(store: ConceptStore, document: int) -> tuple[np.ndarray, list[str]]:
+    """Return the raw concepts (N, D), float32, and the text of all sentences (level 0) of a document."""
+    rows, texts = np.flatnonzero(store.levels(document) == 0), store.sentences(document)
+    return store[document][rows].astype(np.float32), [texts[row] for row in rows]
+
+
 def collate(items: list[Item]) -> SentenceBatch:
     """Stack sentences to a batch."""
     neighbours = [item.neighbours for item in items if item.neighbours is not None]

@@ -9,12 +9,13 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Generator, Tensor
 
 from data.loader import keyed_generator
 from data.store import check_encoder
 from decoders.module import SentenceBatch
 from decoders.prefix import PrefixDecoder
+from decoders.prompt import Hypothesis
 from decoders.reading import SentenceNLL
 from decoders.start import start_from
 
@@ -86,10 +87,16 @@ class DecoderTask(LightningModule):
         if self.decoder.adapter.num_neighbours and batch.neighbours is None:
             raise ValueError("the decoder reads neighbouring concepts: set before and after of the data as its own are")
         generator = keyed_generator(self.seed, 0, self.global_step, batch_idx, self.global_rank)
+        loss = self.batch_loss(batch, generator)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def batch_loss(self, batch: SentenceBatch, generator: Generator, hypothesis: Hypothesis | None = None) -> Tensor:
+        """Return the decoder's loss of a batch; all randomness is the generator's."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout, where the language model has it, takes no generator
             torch.manual_seed(generator.initial_seed())
-            values = self.decoder.loss(
+            return self.decoder.loss(
                 batch.concepts,
                 batch.sentences,
                 batch.context,
@@ -97,9 +104,22 @@ class DecoderTask(LightningModule):
                 neighbours=batch.neighbours,
                 near=batch.near,
                 level=batch.level,
-            )
-        self.log("train_loss", values["loss"], prog_bar=True, batch_size=len(batch))
-        return values["loss"]
+                hypothesis=hypothesis,
+            )["loss"]
+
+    def batch_nll(
+        self, batch: SentenceBatch, concepts: Tensor | None, hypothesis: Hypothesis | None = None
+    ) -> SentenceNLL:
+        """Return nats of a batch's sentences given concepts (N, D), or none, and all else that the batch has."""
+        return self.decoder.nll(
+            concepts,
+            batch.sentences,
+            batch.context,
+            neighbours=batch.neighbours,
+            near=batch.near,
+            level=batch.level,
+            hypothesis=hypothesis,
+        )
 
     def held_out_step(self, name: str, batch: SentenceBatch) -> None:
         """Log nats a token with the true concept, another sentence's, and none; all else is always given."""
@@ -107,9 +127,9 @@ class DecoderTask(LightningModule):
         if batch.level is not None:
             shuffled = replace(shuffled, level=batch.level.roll(1, 0))
         nll = {
-            "true": self._nll(batch, batch.concepts),
-            "shuffled": self._nll(shuffled, shuffled.concepts),
-            "none": self._nll(batch, None),
+            "true": self.batch_nll(batch, batch.concepts),
+            "shuffled": self.batch_nll(shuffled, shuffled.concepts),
+            "none": self.batch_nll(batch, None),
         }
         num_tokens = int(nll["true"].num_tokens.sum())
         mean = {key: value.total.sum() / num_tokens for key, value in nll.items()}
@@ -169,16 +189,6 @@ class DecoderTask(LightningModule):
         own = self.state_dict()
         base = {key: own[key] for key in own if self._is_base(key) or key == f"{_PREFIX}predicted_level"}
         checkpoint["state_dict"] = base | checkpoint["state_dict"]
-
-    def _nll(self, batch: SentenceBatch, concepts: Tensor | None) -> SentenceNLL:
-        return self.decoder.nll(
-            concepts,
-            batch.sentences,
-            batch.context,
-            neighbours=batch.neighbours,
-            near=batch.near,
-            level=batch.level,
-        )
 
     def _is_base(self, key: str) -> bool:
         return self.decoder.is_base(key.removeprefix(_PREFIX))

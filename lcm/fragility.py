@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Generator
 
-from decoders.evaluation import bootstrap, shown
+from decoders.evaluation import shown
 from decoders.module import SentenceBatch
 from decoders.prefix import PrefixDecoder
+from decoders.scores import RESAMPLES, bootstrap, corpus_bleu, count_grams, interval
 from encoders.encoder import SentenceEncoder
 
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # share of the variance that is noise
 BINS = ((5, 9), (10, 14), (15, 24), (25, 40))  # words of a sentence, both ends included
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class ReadBack:
         """
         cosine, grams = self.cosine[:, rows], self.grams[:, rows]
         num = cosine.shape[1]
-        drawn = np.random.default_rng(seed).integers(num, size=(_RESAMPLES, num))  # the same for all levels
-        bleu = [corpus_bleu(counts.sum(0)) for counts in grams]
-        resampled = [np.array([corpus_bleu(counts[draw].sum(0)) for draw in drawn]) for counts in grams]
+        drawn = np.random.default_rng(seed).integers(num, size=(RESAMPLES, num))  # the same for all levels
+        bleu = [corpus_bleu(counts) for counts in grams]
+        resampled = [np.array([corpus_bleu(counts[draw]) for draw in drawn]) for counts in grams]
         ones = np.ones(num)
         return [
             {
                 "level": level,
                 "num_sentences": num,
-                "bleu": _interval(bleu[i], resampled[i]),
-                "bleu_fall": _interval(bleu[0] - bleu[i], resampled[0] - resampled[i]),
+                "bleu": interval(bleu[i], resampled[i]),
+                "bleu_fall": interval(bleu[0] - bleu[i], resampled[0] - resampled[i]),
                 "cosine": bootstrap(cosine[i], ones, np.random.default_rng(seed)),
                 "cosine_fall": bootstrap(cosine[0] - cosine[i], ones, np.random.default_rng(seed)),
             }
@@ -102,15 +102,14 @@ def read_back(
         texts.append(_decode(decoder, pairs, level, batch_size, seed))
         again = torch.from_numpy(encoder.encode(texts[-1]))
         cosine.append(torch.cosine_similarity(again, pairs.concepts.float().cpu(), dim=-1).numpy())
-        grams.append(_count_grams(texts[-1], pairs.sentences))
+        grams.append(count_grams(texts[-1], pairs.sentences))
     num_words = np.array([len(sentence.split()) for sentence in pairs.sentences])
     return ReadBack(levels, np.stack(cosine), np.stack(grams), num_words, texts)
 
 
 def _decode(decoder: PrefixDecoder, pairs: SentenceBatch, level: float, batch_size: int, seed: int) -> list[str]:
-    order = np.argsort(
-        [len(sentence) for sentence in pairs.sentences], kind="stable"
-    )  # a batch is as slow as its longest
+    # A batch is as slow as its longest sentence.
+    order = np.argsort([len(sentence) for sentence in pairs.sentences], kind="stable")
     generator = Generator().manual_seed(seed)
     texts = [""] * len(pairs)
     for start in range(0, len(order), batch_size):
@@ -120,24 +119,3 @@ def _decode(decoder: PrefixDecoder, pairs: SentenceBatch, level: float, batch_si
         for i, text in zip(rows, written, strict=True):
             texts[i] = text
     return texts
-
-
-def _count_grams(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    from sacrebleu import sentence_bleu
-
-    scores = [sentence_bleu(text, [reference]) for text, reference in zip(texts, references, strict=True)]
-    return np.array([[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores])
-
-
-def _interval(value: float, resampled: np.ndarray) -> list[float]:
-    """Return [value, low, high] with the middle 95 % of its resampled values."""
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return [value, float(low), float(high)]
-
-
-def corpus_bleu(grams: np.ndarray) -> float:
-    """Return BLEU (sacrebleu's defaults) of summed counts (10,), in 0 to 100."""
-    from sacrebleu.metrics.bleu import BLEU
-
-    *counts, sys_len, ref_len = grams.tolist()
-    return BLEU.compute_bleu(counts[:4], counts[4:], sys_len, ref_len, smooth_method="exp").score

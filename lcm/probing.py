@@ -30,7 +30,7 @@ from lcm.baselines import fit_baselines
 from lcm.fragility import BINS, LEVELS, ReadBack, read_back
 from lcm.metrics import Interval
 from lcm.spectrum import dims_for, effective_rank, eigenvalues
-from lcm.word_probe import WordProbe, read_sentences
+from lcm.word_probe import WordProbe, read_texts
 
 CONFIG = Path(__file__).parents[1] / "configs" / "decoder.yaml"
 PREDICTORS = ("ridge regression", "recent mean", "copy the last")
@@ -97,10 +97,10 @@ def open_store(encoder: SentenceEncoder, source: str, folder: Path) -> ConceptSt
 
 def measure_words(store: ConceptStore, seed: int) -> dict[str, Any]:
     """Return how well a linear map reads a held-out sentence's words off its concept, at each level of noise."""
-    held_out = read_sentences(store, "test")
+    held_out = read_texts(store, "test")
     if not held_out:
         raise ValueError(f"the store {store.path} has no test document to measure on; probe with a longer text")
-    probe = WordProbe(read_sentences(store, "train"))
+    probe = WordProbe(read_texts(store, "train"))
     found = [
         {"level": level, "average_precision": bounds(probe.average_precision(held_out, level, seed=seed))}
         for level in LEVELS
@@ -207,9 +207,7 @@ def draw_by_length(store: ConceptStore, budget: Budget) -> SentenceBatch:
             parts.append(
                 held_out_pairs(store, "test", num_sentences=num, min_words=low, max_words=high, seed=budget.seed)
             )
-        except (
-            ValueError
-        ):  # a text may well have no two sentences of a length; lengths are told apart in what comes out
+        except ValueError:  # no two sentences of a length: what comes out tells the lengths apart
             continue
     if not parts:
         raise ValueError(

@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 from data.store import ConceptStore
-from decoders.adapter import add_noise
+from decoders.adapter import add_noise, mean_and_scale
+from decoders.sentences import read_sentences
 from decoders.words import WordGuesser
 from lcm.metrics import Interval, mean_interval
 
@@ -19,15 +20,10 @@ MAX_SHARE = 0.1  # a word in more of the sentences than this says little of any 
 Text = tuple[Tensor, list[str]]  # raw concepts (S, D) and sentences of a document
 
 
-def read_sentences(store: ConceptStore, split: str) -> list[Text]:
-    """Return concepts and text of the sentences (level 0) of each document of a split that has any."""
-    documents = []
-    for i in store.split(split):
-        rows = (store.levels(i) == 0).nonzero()[0]
-        texts = store.sentences(i)
-        if len(rows):
-            documents.append((torch.from_numpy(store[i][rows].astype("float32")), [texts[row] for row in rows]))
-    return documents
+def read_texts(store: ConceptStore, split: str) -> list[Text]:
+    """Return concepts and text of the sentences of each document of a split that has any."""
+    documents = (read_sentences(store, i) for i in store.split(split).tolist())
+    return [(torch.from_numpy(concepts), sentences) for concepts, sentences in documents if sentences]
 
 
 def words_of(sentence: str) -> list[str]:
@@ -56,8 +52,7 @@ class WordProbe:
                 "give a longer text"
             )
         self.ids = {word: i for i, word in enumerate(kept)}
-        self.mean = concepts.mean(0)
-        self.scale = concepts.std(0).clamp_min(0.1 * concepts.std())
+        self.mean, self.scale = mean_and_scale(concepts)
         self.guesser = WordGuesser(concepts.shape[1], len(kept))
         self.guesser.fit((concepts - self.mean) / self.scale, [self._known(found) for found in words])
         self.place = self.guesser.tokens.argsort()  # of each word among the columns that the guesser has

@@ -18,10 +18,10 @@ from torch import Generator, Tensor
 from data.durable import write_json
 from data.store import ConceptStore
 from decoders.cycle import CycleDecoder
-from decoders.evaluation import bootstrap
 from decoders.loading import load_decoder
 from decoders.predicted import PredictedConcepts
 from decoders.retrieval import RetrievalDecoder
+from decoders.scores import bootstrap
 from decoders.sentences import SentenceDataset
 from lcm.checkpoint import open_encoder
 from lcm.quiet import quiet

@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 
 from data.store import ConceptStore
 from data.texts_module import TextDataModule
-from decoders.evaluation import bootstrap
 from decoders.loading import load_decoder
 from decoders.prefix import PrefixDecoder
+from decoders.scores import bootstrap
 from lcm.checkpoint import load_model
 from lcm.evaluation import HeldOut, measure, predictor
 from lcm.metrics import Interval

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from data.store import ConceptStore
-from decoders.evaluation import bleu, bootstrap, evaluate_decoder
+from decoders.evaluation import evaluate_decoder
 from decoders.prefix import PrefixDecoder
+from decoders.scores import bleu, bootstrap
 from encoders.hashing import HashingEncoder
 
 pytest.importorskip("faiss", reason="faiss is an extra")

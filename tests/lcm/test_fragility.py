@@ -8,8 +8,9 @@ import torch
 
 from decoders.module import SentenceBatch
 from decoders.prefix import PrefixDecoder
+from decoders.scores import corpus_bleu, count_grams
 from encoders.hashing import HashingEncoder
-from lcm.fragility import ReadBack, corpus_bleu, read_back
+from lcm.fragility import ReadBack, read_back
 
 D = 16
 Make = Callable[[], PrefixDecoder]
@@ -60,11 +61,9 @@ def test_levels_begin_without_noise(decoder: PrefixDecoder, sentences: list[str]
 def test_bleu_is_sacrebleus(sentences: list[str]) -> None:
     from sacrebleu import corpus_bleu as reference
 
-    from lcm.fragility import _count_grams
-
     texts = [*sentences[1:4], *sentences[3:]]
     expected = reference(texts, [sentences]).score
-    assert corpus_bleu(_count_grams(texts, sentences).sum(0)) == pytest.approx(expected)
+    assert corpus_bleu(count_grams(texts, sentences)) == pytest.approx(expected)
 
 
 def test_lengths_are_told_apart_and_a_bin_of_one_is_left_out() -> None:
