@@ -37,7 +37,7 @@ class TrainableEncoder(nn.Module):
         if not isinstance(encoder, SentenceTransformerEncoder):
             raise ValueError(f'encoder "{name}" has no weights to train; encode with a sentence-transformers model')
         self.fingerprint, self.dtype = encoder.fingerprint, dtype
-        self.model = encoder._model.float().cpu()  # prompt and truncate_dim are set in it
+        self.model = encoder.model.float().cpu()  # prompt and truncate_dim are set in it
         self.model.requires_grad_(True).train()  # Lightning warns of what begins in eval mode; forward() sets it
 
     def forward(self, sentences: Sequence[str]) -> Tensor:

@@ -85,15 +85,12 @@ def add_lora(model: "PreTrainedModel", rank: int) -> "PeftModel":
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    from decoders.lora import add_in_product
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 asks transformers for a property by its old name
         wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"))
     layers: list[Any] = [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         layer.cast_input_dtype_enabled = False  # autocast does it, once
-    add_in_product(wrapped)
     return wrapped
 
 

@@ -6,24 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _CLOSED = r"[\s\"'’»”)\]]*"  # may stand between the end of a sentence and the next one
 _START = re.compile(rf"(?:[.!?…:;]{_CLOSED}|[\"“„«‘(\[—–]|--|(?<!\w)['’]|\n)\s*$")
-_TITLES = (
-    "mr",
-    "mrs",
-    "ms",
-    "dr",
-    "st",
-    "prof",
-    "rev",
-    "gen",
-    "col",
-    "capt",
-    "sir",
-    "messrs",
-    "mme",
-    "mlle",
-    "г",
-    "гг",
-)
+_TITLE = re.compile("mr|mrs|ms|dr|st|prof|rev|gen|col|capt|sir|messrs|mme|mlle|г|гг")  # before a stop that ends nothing
 _POSSESSIVE = re.compile(r"['’]s?$")
 # Endings of Russian nouns and adjectives, the longest first; what is left has two letters at least.
 _ENDING = re.compile(
@@ -94,7 +77,7 @@ def _capitalised(text: str) -> Iterator[tuple[str, bool]]:
         word = match.group()
         if word[0].isupper() and len(word) > 1 and not _PRONOUN.match(word.lower()):
             gap = text[stop : match.start()]
-            yield word, bool(_START.search(gap)) and before not in _TITLES if stop else True
+            yield word, bool(_START.search(gap)) and not _TITLE.fullmatch(before) if stop else True
         before, stop = word.lower(), match.end()
 
 

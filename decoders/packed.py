@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-_ROWS = 32  # rows of a product that the layout is made for; others are computed with it too
+from encoders.packed.prepack import Linear, can_prepack, prepack
+
+_ROWS = 32  # sentences that are decoded together
 
 
 class PackedLinear(nn.Linear):
@@ -14,7 +16,7 @@ class PackedLinear(nn.Linear):
     is asked for, or not on the CPU, it is nn.Linear.
     """
 
-    packed: Tensor | None = None
+    packed: Linear | None = None
     packed_version: int = -1
 
     def forward(self, input: Tensor) -> Tensor:
@@ -22,16 +24,15 @@ class PackedLinear(nn.Linear):
         if not input.is_cpu or (torch.is_grad_enabled() and input.requires_grad):
             return super().forward(input)
         if self.packed is None or self.packed_version != self.weight._version:
-            weight = self.weight.detach()
-            self.packed, self.packed_version = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), weight._version
+            self.packed = prepack(self.weight.detach(), self.bias, rows=_ROWS)
+            self.packed_version = self.weight._version
         flat = input.reshape(-1, input.shape[-1]).to(self.weight.dtype)
-        found = torch.ops.mkldnn._linear_pointwise(flat, self.packed, self.bias, "none", [], "")
-        return found.view(*input.shape[:-1], self.out_features)
+        return self.packed(flat).view(*input.shape[:-1], self.out_features)
 
 
 def pack_linear(model: nn.Module) -> int:
     """Turn the frozen bfloat16 nn.Linear of a model on the CPU into PackedLinear, in place; return how many."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not can_prepack():
         return 0
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and _fits(layer.weight)]
     for layer in layers:

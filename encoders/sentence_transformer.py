@@ -72,7 +72,7 @@ class SentenceTransformerEncoder:
     @cached_property
     def dim(self) -> int:
         """Width D of a concept."""
-        dim = self._model.get_embedding_dimension()
+        dim = self.model.get_embedding_dimension()
         if dim is None:
             raise ValueError(f"model {self.name} does not say how wide its embeddings are")
         return dim
@@ -80,7 +80,7 @@ class SentenceTransformerEncoder:
     @property
     def window(self) -> int:
         """How many sentences are best given at a time: a GPU waits between two calls."""
-        return 32768 if self._model.device.type == "cuda" else 2048
+        return 32768 if self.model.device.type == "cuda" else 2048
 
     def encode(self, sentences: Sequence[str]) -> np.ndarray:
         """Returns the concepts of the sentences, in order, float32 (N, D); odd characters are cleaned, not refused."""
@@ -91,7 +91,7 @@ class SentenceTransformerEncoder:
             return self._encode_padded(cleaned)
         concepts = self._engine.encode(cleaned)
         if self._engine.num_cut and not self.num_cut:
-            limit = self._model.max_seq_length
+            limit = self.model.max_seq_length
             warnings.warn(
                 f"sentences with more than {limit} tokens were cut there by the encoder: {self._engine.num_cut} so "
                 "far; its num_cut counts on",
@@ -102,7 +102,7 @@ class SentenceTransformerEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Crosses to another process without the weights, which are loaded there."""
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_engine")}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("model", "_engine")}
         return kept | {"_folder": self._folder.resolve()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -122,7 +122,8 @@ class SentenceTransformerEncoder:
         return fingerprint
 
     @cached_property
-    def _model(self) -> "SentenceTransformer":
+    def model(self) -> "SentenceTransformer":
+        """The model itself, loaded at the first call, with the prompt and the width of this encoder set in it."""
         model = _load(self._folder, self.name, self._device)
         prompt, truncate_dim = self._options["prompt"], self._options["truncate_dim"]
         if isinstance(prompt, str):
@@ -141,7 +142,7 @@ class SentenceTransformerEncoder:
         from encoders.packed.families import make_engine
 
         try:
-            return make_engine(self._model, torch_dtype(self._dtype, self._model.device))
+            return make_engine(self.model, torch_dtype(self._dtype, self.model.device))
         except NotImplementedError as reason:
             warnings.warn(
                 f'encoder "{self.name}" runs as sentence-transformers runs it, padded and slower: {reason}',
@@ -152,10 +153,10 @@ class SentenceTransformerEncoder:
     def _encode_padded(self, sentences: list[str]) -> np.ndarray:
         import torch
 
-        device = self._model.device
+        device = self.model.device
         dtype = torch_dtype(self._dtype, device)
         with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
-            return np.asarray(self._model.encode(sentences, show_progress_bar=False), dtype=np.float32)
+            return np.asarray(self.model.encode(sentences, show_progress_bar=False), dtype=np.float32)
 
 
 def find_model(name_or_path: str) -> Path:

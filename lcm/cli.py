@@ -5,13 +5,9 @@ import sys
 
 TRAINING = ("fit", "validate", "test", "predict")
 # True where given without a value.
-SWITCHES = (
-    "--verify",
-    "--peek",
-    "--stop_at_end",
-    "--keep_boilerplate",
-    "--keep_control_characters",
-    "--stop_at_repetition",
+SWITCHES = tuple(
+    f"--{name}"
+    for name in ["verify", "peek", "stop_at_end", "stop_at_repetition", "keep_boilerplate", "keep_control_characters"]
 )
 
 

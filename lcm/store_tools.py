@@ -9,14 +9,8 @@ from typing import Any, Literal
 
 from lcm.console import say
 
-LISTS = (
-    "--sources",
-    "--licences",
-    "--languages",
-    "--roles_out",
-    "--levels_out",
-    "--splits",
-)  # options that take several values
+# Options that take several values.
+LISTS = ("--sources", "--licences", "--languages", "--roles_out", "--levels_out", "--splits")
 
 
 def merge(stores: list[str], *, out: Path, duplicates: Literal["drop", "keep"] = "drop") -> None:

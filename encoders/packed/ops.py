@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.packed.pack import Pack
+from encoders.packed.prepack import Activation, Linear, can_prepack, prepack
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
-Linear = Callable[[Tensor], Tensor]
 AddNorm = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -134,7 +133,7 @@ class TorchOps:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         self.dtype = dtype
-        self._prepacks = device.type == "cpu" and dtype == torch.bfloat16 and _can_prepack()
+        self._prepacks = device.type == "cpu" and dtype == torch.bfloat16 and can_prepack()
 
     def tensor(self, weight: Tensor) -> Tensor:
         """Returns a weight on the device and in the dtype of the operations."""
@@ -152,7 +151,7 @@ class TorchOps:
         """Returns a function (L, in) -> (L, out); the weight is (out, in)."""
         kept, kept_bias = self.tensor(weight), None if bias is None else self.tensor(bias)
         if self._prepacks:
-            return _prepack(kept, kept_bias, activation)
+            return prepack(kept, kept_bias, activation)
         if activation is None:
             return lambda x: F.linear(x, kept, kept_bias)
         apply = _ACTIVATIONS[activation]
@@ -207,14 +206,6 @@ _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
-_ROWS = 4096  # of a typical product: what the order of prepacked weights is chosen for
-_POINTWISE: dict[Activation | None, tuple[str, str]] = {  # how oneDNN calls them: post-op and its algorithm
-    None: ("none", ""),
-    "gelu": ("gelu", "none"),
-    "gelu_tanh": ("gelu", "tanh"),
-    "relu": ("relu", ""),
-    "silu": ("swish", ""),
-}
 
 
 def _mask(length: int, shape: AttentionShape, bias: Tensor | None, like: Tensor) -> Tensor | None:
@@ -228,16 +219,3 @@ def _mask(length: int, shape: AttentionShape, bias: Tensor | None, like: Tensor)
     mask = zeros if bias is None else zeros + bias[:, distance + bias.shape[1] // 2]
     mask = mask.masked_fill(distance.abs() > window, float("-inf"))
     return mask.masked_fill(distance > 0, float("-inf")) if shape.causal else mask
-
-
-def _can_prepack() -> bool:
-    """Whether this PyTorch has the private operations that inductor uses for bfloat16 on a CPU."""
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
-    )
-
-
-def _prepack(weight: Tensor, bias: Tensor | None, activation: Activation | None) -> Linear:
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
-    name, algorithm = _POINTWISE[activation]
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, name, [], algorithm)

@@ -20,8 +20,7 @@ fi
 ONLY=${ONLY:-} # regular expression: only rows with it in their name
 export STEPS OVERLAY WORK
 
-# fit() is that of run.sh: a training into a folder, unless it is done; one that was stopped goes on.
-eval "$(sed -n '/^fit() {$/,/^}$/p' $HERE/run.sh)"
+source experiments/fit.sh
 
 # A seed, a row and its overlays and options; validated once, at the end, so that the final weights are what is kept.
 train() {

@@ -41,15 +41,7 @@ steps_of() {
     esac
 }
 
-# A training into a folder, unless it is done; `done` is written when it has ended, best.ckpt is there long before.
-fit() {
-    local folder=$1
-    shift
-    [[ ! -f $folder/done ]] || return 0
-    [[ ! -f $folder/last.ckpt ]] || set -- "$@" --ckpt_path "$folder/last.ckpt"
-    "$LCM" fit "$@" --trainer.default_root_dir "$folder" || return 1
-    touch "$folder/done"
-}
+source experiments/fit.sh
 
 # A row and a seed; validated once, at the end, so that the final weights are what is kept.
 train() {

@@ -24,15 +24,8 @@ list() {
     (IFS=,; echo "[${all[*]}]")
 }
 
-# A training into a folder, unless it is done; it goes on where it stopped.
-fit() {
-    local folder=$1
-    shift
-    [[ ! -f $folder/done ]] || return 0
-    [[ ! -f $folder/last.ckpt ]] || set -- "$@" --ckpt_path "$folder/last.ckpt"
-    "$BIN/lcm" fit --seed_everything 0 "$@" --trainer.default_root_dir "$folder"
-    touch "$folder/done"
-}
+export LCM=$BIN/lcm
+source experiments/fit.sh
 
 # 1. Stores, those of the bake-off.
 for corpus in $CORPORA; do "$BIN/lcm" encode "$corpus" --out "$ARTIFACTS/bake/$corpus"; done
@@ -40,8 +33,8 @@ for corpus in $CORPORA; do "$BIN/lcm" encode "$corpus" --out "$ARTIFACTS/bake/$c
 STORES=$(list "$ARTIFACTS/bake" $CORPORA)
 
 # 2. The default decoder on all corpora, and one of our own.
-fit "$WORK/smollm2-r32" -c configs/decoder.yaml -c $HERE/size.yaml --data.store "$STORES" ${STEPS[@]+"${STEPS[@]}"}
-fit "$WORK/small" -c configs/small_decoder.yaml --data.store "$STORES" --data.max_context_tokens 48 \
+fit "$WORK/smollm2-r32" --seed_everything 0 -c configs/decoder.yaml -c $HERE/size.yaml --data.store "$STORES" ${STEPS[@]+"${STEPS[@]}"}
+fit "$WORK/small" --seed_everything 0 -c configs/small_decoder.yaml --data.store "$STORES" --data.max_context_tokens 48 \
     --data.batch_size null --data.max_tokens 3072 --trainer.limit_val_batches 4 "${SMALL_STEPS[@]}"
 
 # 3. A second stage on what a model predicts.
@@ -50,7 +43,7 @@ for corpus in $FORETOLD; do
         "$BIN/lcm" foretell "$ARTIFACTS/bake/$corpus" --model "$MODEL" --out "$WORK/foretold/$corpus"
 done
 # shellcheck disable=SC2086
-fit "$WORK/predicted" -c configs/decoder.yaml -c $HERE/size.yaml -c configs/predicted.yaml \
+fit "$WORK/predicted" --seed_everything 0 -c configs/decoder.yaml -c $HERE/size.yaml -c configs/predicted.yaml \
     --data.store "$(list "$ARTIFACTS/bake" $FORETOLD)" --data.predicted "$(list "$WORK/foretold" $FORETOLD)" \
     --model.start "$WORK/smollm2-r32/best.ckpt" --trainer.max_steps 60 --trainer.val_check_interval 60 \
     ${STEPS[@]+"${STEPS[@]}"}

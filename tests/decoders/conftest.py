@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data.document import Block, Document
 from data.encode import encode_corpus
@@ -14,6 +16,40 @@ from decoders.prefix import PrefixDecoder
 from encoders.hashing import HashingEncoder
 
 D = 16
+
+
+class StopAt(Callback):
+    """Ends a run early, as a user would, in the middle of its learning rate schedule."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        trainer.should_stop = trainer.global_step >= self.step
+
+
+@pytest.fixture
+def make_trainer() -> Callable[..., Trainer]:
+    """Makes a silent trainer of a number of steps that ends at `stop` and leaves last.ckpt in the folder."""
+
+    def make(folder: Path, num_steps: int, stop: int, *callbacks: Callback) -> Trainer:
+        return Trainer(
+            max_steps=num_steps,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1,
+            gradient_clip_val=1.0,
+            callbacks=[
+                StopAt(stop),
+                *callbacks,
+                ModelCheckpoint(folder, save_last=True, every_n_train_steps=1, save_top_k=0),
+            ],
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

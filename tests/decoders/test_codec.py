@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Trainer
 from sentence_transformers import SentenceTransformer
 
 from data.document import Block, Document
@@ -24,16 +23,6 @@ from encoders.hashing import HashingEncoder
 
 NUM_STEPS, STOP = 16, 9  # seven batches an epoch: the stop lies within the second
 Fit = Callable[..., tuple[CodecTask, Path]]
-
-
-class StopAt(Callback):
-    """Ends a run early, as a user would, in the middle of its learning rate schedule."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
-        trainer.should_stop = trainer.global_step >= self.step
 
 
 @pytest.fixture(scope="module")
@@ -97,27 +86,15 @@ def make_task(llm: str, bert_store: ConceptStore) -> Callable[..., CodecTask]:
 
 
 @pytest.fixture
-def fit(make_task: Callable[..., CodecTask], bert_store: ConceptStore, tmp_path: Path) -> Fit:
+def fit(
+    make_task: Callable[..., CodecTask], make_trainer: Callable[..., Trainer], bert_store: ConceptStore, tmp_path: Path
+) -> Fit:
     """Trains a new task, up to some step, perhaps on from a checkpoint; returns it and its folder."""
 
     def run(name: str, stop: int = NUM_STEPS, ckpt_path: Path | None = None) -> tuple[CodecTask, Path]:
         torch.manual_seed(len(name))  # must not matter
         task, folder = make_task(), tmp_path / name
-        trainer = Trainer(
-            max_steps=NUM_STEPS,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=1,
-            gradient_clip_val=1.0,
-            callbacks=[
-                StopAt(stop),
-                CodecExport(str(folder)),
-                ModelCheckpoint(folder, save_last=True, every_n_train_steps=1, save_top_k=0),
-            ],
-        )
+        trainer = make_trainer(folder, NUM_STEPS, stop, CodecExport(str(folder)))
         data = SentenceDataModule(str(bert_store.path), batch_size=4)
         trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
         return task, folder

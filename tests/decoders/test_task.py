@@ -1,11 +1,9 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Trainer
 
 from data.store import ConceptStore
 from decoders.loading import load_decoder
@@ -18,18 +16,8 @@ CONTEXT = ["", "The old king had three sons."]
 Fit = Callable[..., tuple[DecoderTask, Path]]
 
 
-class StopAt(Callback):
-    """Ends a run early, as a user would, in the middle of its learning rate schedule."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        trainer.should_stop = trainer.global_step >= self.step
-
-
 @pytest.fixture
-def fit(llm: str, store: ConceptStore, tmp_path: Path) -> Fit:
+def fit(llm: str, make_trainer: Callable[..., Trainer], store: ConceptStore, tmp_path: Path) -> Fit:
     """Trains a new task, up to some step, perhaps on from a checkpoint; returns it and its last checkpoint."""
 
     def run(name: str, stop: int = NUM_STEPS, ckpt_path: Path | None = None) -> tuple[DecoderTask, Path]:
@@ -46,20 +34,7 @@ def fit(llm: str, store: ConceptStore, tmp_path: Path) -> Fit:
             lora_rank=2,
         )
         task = DecoderTask(decoder, adapter_lr=1e-2, lora_lr=1e-2, adapter_steps=4, warmup_steps=3)
-        trainer = Trainer(
-            max_steps=NUM_STEPS,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=1,
-            gradient_clip_val=1.0,
-            callbacks=[
-                StopAt(stop),
-                ModelCheckpoint(tmp_path / name, save_last=True, every_n_train_steps=1, save_top_k=0),
-            ],
-        )
+        trainer = make_trainer(tmp_path / name, NUM_STEPS, stop)
         trainer.fit(task, SentenceDataModule(str(store.path), batch_size=4), ckpt_path=ckpt_path, weights_only=True)
         return task, tmp_path / name / "last.ckpt"
 

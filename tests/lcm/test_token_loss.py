@@ -129,13 +129,13 @@ def test_it_falls_on_a_batch_that_is_learnt_by_heart(
     model, loss = make_model(module, head=head), TokenLoss(decoder, module.texts, num_texts=12)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     values = []
-    for _ in range(40):
+    for _ in range(60):
         values.append(loss(model, batch, seeded()))
         optimizer.zero_grad()
         values[-1].backward()
         optimizer.step()
     true = TokenLoss(decoder, module.texts, num_texts=12)(make_model(module, Oracle), batch, seeded())
-    assert values[-1] < values[0] - 0.3
+    assert values[-1] < values[0] - 0.5
     assert values[-1] < true  # what decodes best is not the true concept
 
 
