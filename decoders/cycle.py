@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from decoders.prefix import PrefixDecoder
 from decoders.prompt import Hypothesis
 from decoders.proposals import Proposals, propose
+from decoders.repetition import repeated_share
 from encoders.encoder import SentenceEncoder
 
 _BY_ROW = ("neighbours", "near")  # of what a decoder is told: a row for each concept
@@ -66,8 +67,9 @@ class CycleDecoder:
     """Writes candidates, the most probable sentence and draws, encodes them again and keeps the best.
 
     The best has the highest cosine with the concept + fluency_weight * mean log probability of a token, less
-    repetition_penalty where the text before holds it already; the first of equals. Each correction writes as many
-    candidates again, told what is kept so far; the best of old and new is kept, and its cosine never falls.
+    repetition_penalty * the share of its runs of three words that were said before; the first of equals. Each
+    correction writes as many candidates again, told what is kept so far; the best of old and new is kept, and its
+    cosine never falls.
 
     Args:
         decoder: writes the candidates.
@@ -77,7 +79,7 @@ class CycleDecoder:
         temperature: of the draws.
         top_p: share of the probability that they are drawn from.
         fluency_weight: worth of a nat a token, in cosine.
-        repetition_penalty: of a sentence that is in the text before, in cosine.
+        repetition_penalty: of a sentence that says nothing new, in cosine.
         rows: candidates that are written together, to bound the memory.
 
     Raises:
@@ -197,7 +199,7 @@ class CycleDecoder:
     def _score(self, text: str, own: Tensor, concept: Tensor, log_probability: float, before: str) -> Candidate:
         """Return a text with its own concept (D,) as a candidate for a concept (D,)."""
         cosine = float(torch.cosine_similarity(own, concept, dim=0))
-        said = f" {text} " in f" {' '.join(before.split())} "
+        said = repeated_share(text, before) if self.repetition_penalty else 0.0
         score = cosine + self.fluency_weight * log_probability - self.repetition_penalty * said
         return Candidate(text, own, cosine, log_probability, score)
 

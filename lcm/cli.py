@@ -3,12 +3,9 @@
 import os
 import sys
 
+from lcm.console import one_sentence
+
 TRAINING = ("fit", "validate", "test", "predict")
-# True where given without a value.
-SWITCHES = tuple(
-    f"--{name}"
-    for name in ["verify", "peek", "stop_at_end", "stop_at_repetition", "keep_boilerplate", "keep_control_characters"]
-)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -25,30 +22,14 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def one_sentence(error: Exception) -> str:
-    """Return what an error says, without what omegaconf wraps around it."""
-    text = str(error).split("while resolving interpolation: ")[-1]
-    return text.split("\n    full_key:")[0].strip()
-
-
 def use(args: list[str] | None) -> None:
     """Run a verb of lcm.tools."""
     from jsonargparse import auto_cli
 
-    from lcm.store_tools import listed
+    from lcm.arguments import parsed
     from lcm.tools import TOOLS
 
-    given = sys.argv[1:] if args is None else args
-    auto_cli(TOOLS, args=listed([spelt(arg) for arg in given]), prog="lcm")
-
-
-def spelt(arg: str) -> str:
-    """Return an argument as the parser spells it: --a-b=c is --a_b=c, and a switch alone is true."""
-    if not arg.startswith("--"):
-        return arg
-    name, equals, value = arg.partition("=")
-    name = "--" + name[2:].replace("-", "_")
-    return f"{name}=true" if name in SWITCHES and not equals else name + equals + value
+    auto_cli(TOOLS, args=parsed(sys.argv[1:] if args is None else args), prog="lcm")
 
 
 def train(args: list[str] | None) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from lcm.console import say
-
-# Options that take several values.
-LISTS = ("--sources", "--licences", "--languages", "--roles_out", "--levels_out", "--splits")
 
 
 def merge(stores: list[str], *, out: Path, duplicates: Literal["drop", "keep"] = "drop") -> None:
@@ -206,30 +202,6 @@ def foretell(
         f"{out}: {found['predicted']:,} sentences of {', '.join(found['splits'])} predicted, {found['without']:,} with "
         f"nothing before them keep their concept; {found['level']:.1%} of a prediction's variance is noise\n"
     )
-
-
-def listed(args: list[str]) -> list[str]:
-    """Return arguments with lists in JSON, as the parser takes them: behind an option of LISTS, the stores of merge."""
-    lists: dict[str, list[str]] = {}
-    rest: list[str] = []
-    option = ""  # whose value comes next
-    for arg in args:
-        name, equals, value = arg.partition("=")
-        if name in LISTS and not value.startswith("["):
-            lists.setdefault(name, []).extend([value] if equals else [])
-            option = name
-        elif arg.startswith("--"):
-            rest.append(arg)
-            option = "" if equals else name
-        elif option in LISTS:
-            lists[option].append(arg)
-        elif rest[:1] in (["merge"], ["probe"]) and not option:
-            lists.setdefault("", []).append(arg)
-        else:
-            rest.append(arg)
-            option = ""
-    stores = [json.dumps(lists.pop(""))] if "" in lists else []
-    return [*rest[:1], *stores, *rest[1:], *(f"{name}={json.dumps(values)}" for name, values in lists.items())]
 
 
 def _show(path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.store import ConceptStore
-from lcm.cli import main, spelt
+from lcm.arguments import spelt
+from lcm.cli import main
 from lcm.tools import TOOLS
 
 Fails = Callable[..., str]

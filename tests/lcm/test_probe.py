@@ -11,10 +11,10 @@ import torch
 from data.store import ConceptStore
 from decoders.module import SentenceBatch
 from encoders.hashing import HashingEncoder
+from lcm.arguments import listed
 from lcm.cli import main
 from lcm.probe_report import cell
 from lcm.probing import BINS, Budget, chance_cosine, draw_by_length, folder_name, probe_encoder
-from lcm.store_tools import listed
 
 Fails = Callable[..., str]
 STEMS, ENDS = ("ba", "ke", "mi", "lo", "su", "fy"), ("ra", "te", "di", "vo", "gu", "zy", "pa", "he", "ji", "xo")

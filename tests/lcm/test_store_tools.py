@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from data.store import ConceptStore
-from lcm.cli import main, spelt
-from lcm.store_tools import listed
+from lcm.arguments import parsed
+from lcm.cli import main
 
 Fails = Callable[..., str]
 
 
 @pytest.mark.parametrize(
-    ("given", "parsed"),
+    ("given", "expected"),
     [
         ("merge A B --out C", ["merge", '["A", "B"]', "--out", "C"]),
         ("merge --out C A --duplicates=keep B", ["merge", '["A", "B"]', "--out", "C", "--duplicates=keep"]),
@@ -25,8 +25,8 @@ Fails = Callable[..., str]
         ("", []),
     ],
 )
-def test_lists_are_written_as_on_any_command_line(given: str, parsed: list[str]) -> None:
-    assert listed([spelt(arg) for arg in given.split()]) == parsed
+def test_lists_are_written_as_on_any_command_line(given: str, expected: list[str]) -> None:
+    assert parsed(given.split()) == expected
 
 
 def test_stores_are_split_merged_filtered_exported_and_imported(
