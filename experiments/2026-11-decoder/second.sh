@@ -57,7 +57,7 @@ for row in ${ONLY:-control codec correction}; do
             done
             ;;
         correction)
-            train correction "-c configs/decoder.yaml -c configs/correction.yaml" --trainer.max_steps 100 --trainer.val_check_interval 50
+            train correction "-c configs/decoder.yaml -c configs/correction.yaml" --trainer.max_steps 60 --trainer.val_check_interval 60
             measure correction "$OLD" --corrections 2
             ;;
     esac

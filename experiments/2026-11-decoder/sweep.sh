@@ -8,7 +8,7 @@ ARTIFACTS=${LCM_HOME:-artifacts}
 PYTHON=${PYTHON:-.venv/bin/python}
 export LCM=${LCM:-.venv/bin/lcm}
 STORES=$ARTIFACTS/bake/grimm,$ARTIFACTS/bake/austen,$ARTIFACTS/bake/sotu
-STEPS=${STEPS:-80} SENTENCES=64 BATCHES=24 WORK=$ARTIFACTS/decoder/sweep RESULTS=$HERE/sweep.csv
+STEPS=${STEPS:-60} SENTENCES=64 BATCHES=4 WORK=$ARTIFACTS/decoder/sweep RESULTS=$HERE/sweep.csv
 if [[ ${SIZE:-full} == smoke ]]; then
     STORES=$ARTIFACTS/bake/grimm STEPS=4 SENTENCES=4 BATCHES=1 WORK=$ARTIFACTS/decoder-smoke/sweep RESULTS=$WORK/sweep.csv
 fi

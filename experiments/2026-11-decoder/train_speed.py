@@ -1,6 +1,6 @@
-"""Training speed of the decoder against the naive way, both in one process, by turns, in CPU time.
+"""Training speed of the decoder against the naive way, both in one process, by turns.
 
-    OMP_NUM_THREADS=1 python experiments/2026-11-decoder/train_speed.py --store STORE --out train_speed.csv
+    python experiments/2026-11-decoder/train_speed.py --store STORE --threads 1 2 --out train_speed.csv
 
 A token is one that the language model reads: context, soft tokens, sentence and end; padding does not count. Both ways
 see the same sentences, context and soft tokens, and train the same LoRA (rank 16, all linear layers) and adapter.
@@ -12,6 +12,7 @@ import argparse
 import csv
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,11 +93,11 @@ def rows(decoder: PrefixDecoder, batch: SentenceBatch) -> Any:
     return decoder.lay_out(batch.context, ids)
 
 
-def timed(step: Step, batch: SentenceBatch) -> float:
-    """Return the CPU seconds of a step."""
-    start = time.process_time()
+def timed(step: Step, batch: SentenceBatch) -> tuple[float, float]:
+    """Return the seconds of a step, by the clock and of CPU time."""
+    wall, cpu = time.perf_counter(), time.process_time()
     step(batch)
-    return time.process_time() - start
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def measure(decoder: PrefixDecoder, batch_size: int, rounds: int, store: ConceptStore) -> Iterator[dict[str, Any]]:
@@ -105,20 +106,22 @@ def measure(decoder: PrefixDecoder, batch_size: int, rounds: int, store: Concept
     if not decoder.fitted:
         decoder.fit(sample.concepts, sample.sentences)
     ways = {"ours": (ours(decoder), even), "naive": (naive(decoder), mixed)}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for i in range(rounds + 1):  # the first is not counted
         for name, (step, batches) in ways.items():
             seconds[name].append(timed(step, batches[i]))
     for name, (_, batches) in ways.items():
         prompts = [rows(decoder, batch) for batch in batches[1:]]
         tokens = [int(prompt.mask.sum()) for prompt in prompts]
-        rates = [n / s for n, s in zip(tokens, seconds[name][1:], strict=True)]
+        wall, cpu = zip(*seconds[name][1:], strict=True)
         yield {
             "way": name,
+            "threads": torch.get_num_threads(),
             "batch_size": batch_size,
-            "tokens_per_cpu_second": round(median(rates), 1),
-            "sentences_per_cpu_second": round(median(batch_size / s for s in seconds[name][1:]), 2),
-            "cpu_seconds_per_step": round(median(seconds[name][1:]), 2),
+            "tokens_per_second": round(median(n / s for n, s in zip(tokens, wall, strict=True)), 1),
+            "tokens_per_cpu_second": round(median(n / s for n, s in zip(tokens, cpu, strict=True)), 1),
+            "sentences_per_second": round(median(batch_size / s for s in wall), 2),
+            "seconds_per_step": round(median(wall), 2),
             "padding": round(1 - sum(tokens) / sum(prompt.mask.numel() for prompt in prompts), 3),
             "rounds": rounds,
         }
@@ -130,12 +133,13 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "train_speed.csv")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[16])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     store = ConceptStore.open(options.store)
     found: list[dict[str, Any]] = []
-    for batch_size in options.batch_size:
+    for threads, batch_size in product(options.threads, options.batch_size):
+        torch.set_num_threads(threads)
         decoder = PrefixDecoder(store.dim, store.encoder, store.encoder_name, lora_rank=16)
         found += measure(decoder, batch_size, options.rounds, store)
         print(*found[-2:], sep="\n", flush=True)
