@@ -138,7 +138,7 @@ class FitConfig(SaveConfigCallback):
         if stage == "fit":
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, str(folder / "config.yaml"), skip_none=False, overwrite=True)
+            self.parser.save(self.config, str(folder / "config.yaml"), skip_unset=False, overwrite=True)
 
 
 class PredictionFile(BasePredictionWriter):
