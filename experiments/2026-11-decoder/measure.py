@@ -36,7 +36,7 @@ def measure(path: Path, store: ConceptStore, options: argparse.Namespace) -> dic
         seed=options.seed,
         before=decoder.arguments["before"],
         after=decoder.arguments["after"],
-        cycle={"candidates": options.candidates, "corrections": corrections},
+        cycle={"candidates": options.candidates, "corrections": corrections} if options.candidates > 1 else None,
     )
     return {**found, "ready_s": ready, "threads": torch.get_num_threads(), "corrections": corrections}
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--stores", required=True, help="folders, with commas between")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=100, help="of each corpus, 5 to 40 words")
-    parser.add_argument("--candidates", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=8, help='1 leaves the row "best of" out')
     parser.add_argument("--corrections", type=int, default=0, help="of decoders that were trained to correct")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

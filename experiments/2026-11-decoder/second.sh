@@ -40,7 +40,7 @@ for row in ${ONLY:-control codec correction}; do
     case $row in
         control)
             train control "-c configs/decoder.yaml"
-            measure control "$OLD"
+            measure control "$OLD" --candidates 1
             ;;
         codec)
             train codec "-c configs/codec.yaml" --model.encoder_lr 1e-4 --model.encoder_steps 0 --model.structure_weight 3
