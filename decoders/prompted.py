@@ -58,8 +58,11 @@ class PromptedLLM(nn.Module):
         return found
 
     def merge_lora(self) -> None:
-        """Fold what was learnt into frozen weights of `dtype`: decoding takes half the time or less, training ends."""
-        if hasattr(self.model, "merge_and_unload"):
+        """Fold what was learnt into frozen weights of `dtype`: decoding takes half the time or less, training ends.
+
+        Matrices beside 4-bit weights stay there: folded in, they would be rounded to 4 bits too.
+        """
+        if hasattr(self.model, "merge_and_unload") and not getattr(self.base, "is_loaded_in_4bit", False):
             self.model = self.model.merge_and_unload()
         if self.learns:
             self.model = self.model.to(self.dtype)

@@ -186,8 +186,9 @@ class DecoderTask(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Complete the weights with the language model's own, and with what older code did not write."""
-        own = self.state_dict()
-        base = {key: own[key] for key in own if self._is_base(key) or key == f"{_PREFIX}predicted_level"}
+        own = self.state_dict()  # of 4-bit weights it has more than load_state_dict() takes
+        known = {name for name, _ in [*self.named_parameters(remove_duplicate=False), *self.named_buffers()]}
+        base = {key: own[key] for key in known & own.keys() if self._is_base(key) or key == f"{_PREFIX}predicted_level"}
         checkpoint["state_dict"] = base | checkpoint["state_dict"]
 
     def _is_base(self, key: str) -> bool:

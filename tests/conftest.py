@@ -1,5 +1,7 @@
 """Small real things that many tests share."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,10 +30,20 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a random one-layer Llama and a tokenizer trained on the sentences."""
+    return save_llama(tmp_path_factory.mktemp("llm"), 32, 48)
+
+
+@pytest.fixture(scope="session")
+def wide_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same, as wide as the blocks of 4-bit weights."""
+    return save_llama(tmp_path_factory.mktemp("wide_llm"), 64, 128)
+
+
+def save_llama(folder: Path, width: int, hidden: int) -> str:
+    """Write a random one-layer Llama and its tokenizer to a folder, and return its name."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("llm")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -46,8 +58,8 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=width,
+        intermediate_size=hidden,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,

@@ -108,6 +108,7 @@ def test_a_combination_of_configs_runs(
         options.append(f"--model.decoder.llm={request.getfixturevalue('llm')}")
     if names[-1] == "decoder_qlora":
         pytest.importorskip("bitsandbytes", reason="bitsandbytes is an extra")
+        options[-1] = f"--model.decoder.llm={request.getfixturevalue('wide_llm')}"
     if names[-1] == "predicted":
         options += request.getfixturevalue("second_stage")
     if names[-1] == "correction":

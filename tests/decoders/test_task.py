@@ -144,3 +144,27 @@ def test_each_kind_of_weight_has_its_rate_and_a_checkpoint_of_all_rebuilds_itsel
     again = DecoderTask.load_from_checkpoint(tmp_path / "full.ckpt", weights_only=True).decoder
     for (name, left), right in zip(decoder.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(left, right), name
+
+
+@pytest.mark.parametrize("tuning", ["lora", "qlora"])
+def test_a_checkpoint_holds_what_learnt_and_is_completed(
+    wide_llm: str, store: ConceptStore, tmp_path: Path, tuning: str
+) -> None:
+    if tuning == "qlora":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is an extra")
+    sizes = {"num_tokens": 3, "word_tokens": 2, "hidden_dim": 24, "num_words": 40, "lora_rank": 2}
+    task = DecoderTask(
+        PrefixDecoder(store.dim, store.encoder, store.encoder_name, llm=wide_llm, tuning=tuning, **sizes)
+    )
+    batch = SentenceDataModule(str(store.path), batch_size=4).sample(4)
+    task.decoder.fit(batch.concepts, batch.sentences)
+    for parameter in task.decoder.lora_parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    checkpoint = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    task.on_save_checkpoint(checkpoint)
+    assert not any(task.decoder.is_base(key.removeprefix("decoder.")) for key in checkpoint["state_dict"])
+    path = tmp_path / "some.ckpt"
+    torch.save({**checkpoint, "pytorch-lightning_version": "2.6.0"}, path)
+    again = load_decoder(path, store.encoder)
+    arguments = (batch.concepts, batch.sentences, batch.context)
+    torch.testing.assert_close(again.nll(*arguments).total, task.decoder.eval().nll(*arguments).total)
