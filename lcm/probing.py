@@ -67,7 +67,7 @@ def probe_encoder(encoder: SentenceEncoder, budget: Budget, out: Path) -> dict[s
         store = open_store(encoder, budget.source, out / "stores")
     with timed(seconds, "words, spectrum and next concept"):
         found = {
-            "encoder": encoder.name,
+            "encoder": encoder.name.removeprefix(f"{Path.cwd()}/"),
             "fingerprint": encoder.fingerprint,
             "dim": encoder.dim,
             "documents": {split: len(store.split(split)) for split in ("train", "validation", "test")},
