@@ -3,8 +3,14 @@
 import json
 
 # True where given without a value.
-SWITCHES = ["--verify", "--peek", "--stop_at_end", "--stop_at_repetition"]
-SWITCHES += ["--keep_boilerplate", "--keep_control_characters"]
+SWITCHES = (
+    "--verify",
+    "--peek",
+    "--stop_at_end",
+    "--stop_at_repetition",
+    "--keep_boilerplate",
+    "--keep_control_characters",
+)
 # Options that take several values.
 LISTS = ("--sources", "--licences", "--languages", "--roles_out", "--levels_out", "--splits")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The sweep over soft tokens, rank, noise and context, from the repository's root, in one thread: equal tokens for every row of
-# sweep.yaml. SIZE=smoke takes four steps. What is there is not made again: a stopped run goes on.
+# The sweep over soft tokens, rank, noise and context, from the repository's root, in one thread: the same sentences for every
+# row of sweep.yaml. SIZE=smoke takes four steps. What is there is not made again: a stopped run goes on.
 set -euo pipefail
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 HERE=experiments/2026-11-decoder

@@ -1,6 +1,6 @@
 """The measures of decoders as results.csv, a row a decoder and corpus, and as tables on stdout.
 
-python table.py MEASURED FORETOLD.json results.csv
+python table.py MEASURED FORETOLD.json results.csv [CORPORA]   with commas between, for means of these alone
 """
 
 import csv
@@ -60,14 +60,16 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Write the table and print what it comes to."""
-    measured, foretold, target = map(Path, sys.argv[1:])
+    measured, foretold, target = map(Path, sys.argv[1:4])
     rows = [row for path in sorted(measured.glob("*.json")) for row in rows_of(path)]
     fields = list(dict.fromkeys(key for row in rows for key in row))
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    sys.stdout.write(to_markdown([{key: line.get(key, "") for key in summary(rows)[0]} for line in summary(rows)]))
+    only = sys.argv[4].split(",") if sys.argv[4:] else [row["corpus"] for row in rows]
+    lines = summary([row for row in rows if row["corpus"] in only])
+    sys.stdout.write(to_markdown([{key: line.get(key, "") for key in lines[0]} for line in lines]))
     if foretold.is_file():
         found = json.loads(foretold.read_text(encoding="utf-8"))["rows"]
         table = [
