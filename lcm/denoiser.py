@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide
+from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide, posterior_mean
 from lcm.heads.head import by_noise, check_cond_dropout, check_guidance, drop_contexts, mean_over
 from lcm.predictions import ClampedSNR, Prediction, X0Prediction
 from lcm.samplers import Sampler, ddim
@@ -70,10 +70,16 @@ class Denoiser(nn.Module):
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         return add_noise(x, noise, t, self.schedule), t
 
-    def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Read the network's output (B, Q, D) for x_t at times t (B, Q) as x0, float32."""
-        alpha, sigma = self.schedule(t)
-        return self.prediction.x0(output.float(), x_t, alpha[..., None], sigma[..., None])
+    def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor, guess: Tensor | None = None) -> Tensor:
+        """Read the network's output (B, Q, D) for x_t at times t (B, Q) as x0, float32.
+
+        With a guess (B, Q, D) of x0, made without x_t, the output is what is missing in the posterior mean about it.
+        """
+        alpha, sigma = (level[..., None] for level in self.schedule(t))
+        if guess is None:
+            return self.prediction.x0(output.float(), x_t, alpha, sigma)
+        missing = self.prediction.x0(output.float(), torch.zeros_like(x_t), alpha, sigma)
+        return posterior_mean(x_t, guess, alpha, sigma) + missing
 
     def denoising_loss(
         self, x: Tensor, target: Tensor, memory: Any, visible: Tensor, generator: Generator | None

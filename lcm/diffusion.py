@@ -128,6 +128,11 @@ def add_noise(x: Tensor, noise: Tensor, t: Tensor, schedule: Schedule) -> Tensor
     return alpha[..., None] * x + sigma[..., None] * noise
 
 
+def posterior_mean(x_t: Tensor, mean: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """E[x | alpha x + sigma noise = x_t] for x of variance 1 about a mean; x_t, mean (..., D), levels (..., 1)."""
+    return (alpha * x_t + sigma**2 * mean) / (alpha**2 + sigma**2)
+
+
 def guide(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float) -> Tensor:
     """Push x0 (..., D) away from the unconditional prediction (classifier-free guidance, arXiv:2207.12598).
 

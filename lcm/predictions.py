@@ -17,7 +17,7 @@ class Prediction(ABC):
 
     @abstractmethod
     def x0(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """X0 (..., D) from the output and x_t, both (..., D), at levels alpha and sigma (..., 1)."""
+        """X0 (..., D) from the output and x_t, both (..., D) and it linear in them, at alpha and sigma (..., 1)."""
 
     @abstractmethod
     def weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import LastContextHead, last_visible, mean_over
+from lcm.heads.head import LastContextHead, Regression, last_visible, mean_over
 from lcm.heads.mlp import ResidualMLP
 
 MEAN_DRAWS = 64  # that a temperature below 1 takes its mean from
@@ -41,6 +41,7 @@ class EnergyHead(LastContextHead):
         num_targets: noisy copies M of the target in training; held-out losses take the target itself.
         target_noise: standard deviation of their noise, in x. CALM's targets are drawn from its autoencoder's
             posterior; a concept is one point, and what is learnt with noise is as much wider.
+        first_guess: learn a linear regression from the context beside it, to which the generator adds.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class EnergyHead(LastContextHead):
         num_samples: int = 8,
         num_targets: int = 1,
         target_noise: float = 0.0,
+        first_guess: bool = False,
     ) -> None:
         super().__init__()
         if num_samples < 2:
@@ -69,6 +71,12 @@ class EnergyHead(LastContextHead):
         self.num_targets, self.target_noise = num_targets, target_noise
         self.context = nn.Linear(width, width)
         self.network = ResidualMLP(noise_dim, width, dim, num_layers)
+        self.regression = Regression(width, dim) if first_guess else None
+
+    def align(self, weight: Tensor) -> None:
+        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
+        if self.regression is not None:
+            self.regression.align(weight)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -105,7 +113,8 @@ class EnergyHead(LastContextHead):
 
     def generate(self, uniform: Tensor, context: Tensor) -> Tensor:
         """Turn noise on [-1/2, 1/2] ((B, Q,) num, Z) into x (B, Q, num, D) under contexts (B, Q, H)."""
-        return self.network(math.sqrt(12) * uniform, self.context(context)[:, :, None])  # the noise has variance 1
+        x = self.network(math.sqrt(12) * uniform, self.context(context)[:, :, None])  # the noise has variance 1
+        return x if self.regression is None else x + self.regression(context)[:, :, None]
 
     def sample(
         self,

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from lcm.diffusion import embed_time
 from lcm.heads.head import (
     LastContextHead,
+    Regression,
     by_noise,
     check_cond_dropout,
     check_guidance,
@@ -38,6 +39,11 @@ def midpoint(velocity: Velocity, x: Tensor, times: Iterable[Tensor]) -> Tensor:
         half = x + (s - t) / 2 * velocity(x, t.expand(x.shape[:-1]))
         x = x + (s - t) * velocity(half, ((s + t) / 2).expand(x.shape[:-1]))
     return x
+
+
+def mean_velocity(x_t: Tensor, mean: Tensor, t: Tensor) -> Tensor:
+    """E[noise - x | (1 - t) x + t noise = x_t] for x of variance 1 about a mean; x_t, mean (..., D), t (..., 1)."""
+    return ((2 * t - 1) * x_t - t * mean) / ((1 - t) ** 2 + t**2)
 
 
 def guided(velocity: Velocity, free: Velocity, scale: float) -> Velocity:
@@ -122,6 +128,8 @@ class FlowHead(LastContextHead, Flow):
         num_draws: times and noises drawn for each target; they share the backbone's work. MAR draws 4.
         time_deviation: train at t = sigmoid(time_deviation * normal), logit-normal as in arXiv:2403.03206, section
             3.1, which likes the middle; none is uniform. Held-out losses are always at uniform times.
+        first_guess: learn a linear regression from the context beside it, and with the network what is missing in the
+            velocity to the posterior mean about that guess.
     """
 
     def __init__(
@@ -133,6 +141,7 @@ class FlowHead(LastContextHead, Flow):
         cond_dropout: float = 0.15,
         num_draws: int = 4,
         time_deviation: float | None = None,
+        first_guess: bool = False,
     ) -> None:
         super().__init__()
         check_cond_dropout(cond_dropout)
@@ -145,6 +154,12 @@ class FlowHead(LastContextHead, Flow):
         self.context = nn.Linear(width, width)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.network = ResidualMLP(dim, width, dim, num_layers)
+        self.regression = Regression(width, dim) if first_guess else None
+
+    def align(self, weight: Tensor) -> None:
+        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
+        if self.regression is not None:
+            self.regression.align(weight)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -154,8 +169,8 @@ class FlowHead(LastContextHead, Flow):
         t = self.draw_times((*x.shape[:2], self.num_draws), x, generator)  # (B, S, draws)
         noise = torch.randn((*t.shape, self.dim), generator=generator, device=x.device)
         x_t = torch.lerp(x[:, :, None], noise, t[..., None])
-        condition = self.context(last_visible(context, visible))[:, :, None]  # (B, S, 1, H)
-        error = (self.velocity(x_t, t, condition) - (noise - x[:, :, None])).square().mean(-1)  # (B, S, draws)
+        last = last_visible(context, visible)[:, :, None]  # (B, S, 1, H)
+        error = (self.velocity(x_t, t, *self.steer(last)) - (noise - x[:, :, None])).square().mean(-1)  # (B, S, draws)
         target = target[..., None].expand_as(error)
         return {"loss": mean_over(error, target), **by_noise(error, target, t)}
 
@@ -165,15 +180,17 @@ class FlowHead(LastContextHead, Flow):
             return (self.time_deviation * torch.randn(shape, generator=generator, device=like.device)).sigmoid()
         return torch.rand(shape, generator=generator, device=like.device)
 
-    def velocity(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def steer(self, context: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what a context (..., H) gives to all times: the condition (..., H) and the first guess (..., D)."""
+        return self.context(context), None if self.regression is None else self.regression(context)
+
+    def velocity(self, x_t: Tensor, t: Tensor, condition: Tensor, guess: Tensor | None) -> Tensor:
         """Predict noise - x (..., D), float32, from x_t (..., D) at t (...) under condition (..., H)."""
-        return self.network(x_t, condition + self.time(embed_time(t, TIME_STEPS)))
+        missing = self.network(x_t, condition + self.time(embed_time(t, TIME_STEPS)))
+        return missing if guess is None else mean_velocity(x_t, guess, t[..., None]) + missing
 
     def velocities(self, memory: Tensor, visible: Tensor) -> tuple[Velocity, Velocity]:
         """Return the velocity under the last context that each query sees, and that under none."""
         context = last_visible(memory, visible)
-        condition, unconditional = self.context(context), self.context(context.new_zeros(context.shape[-1]))
-        return (
-            lambda x_t, t: self.velocity(x_t, t, condition),
-            lambda x_t, t: self.velocity(x_t, t, unconditional),
-        )
+        seen, unseen = self.steer(context), self.steer(context.new_zeros(context.shape[-1]))
+        return lambda x_t, t: self.velocity(x_t, t, *seen), lambda x_t, t: self.velocity(x_t, t, *unseen)

@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 from lcm.diffusion import NoiseSchedule, grid_times, steps_of
 from lcm.heads.flow import Flow, Velocity
-from lcm.heads.two_tower import Memory, TwoTowerHead
+from lcm.heads.two_tower import TowerMemory, TwoTowerHead
 from lcm.predictions import Prediction
 
 
@@ -48,6 +48,8 @@ class FlowTwoTowerHead(Flow):
         dropout: probability of dropping an element of a branch while training.
         cond_dropout: probability that a position is trained without context; without it there is no guidance.
         num_times: the network tells times apart to this fraction; training draws i / num_times, uniformly.
+        first_guess: learn a linear regression from the last context beside it, and with the network what is missing in
+            the velocity to the posterior mean about that guess.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class FlowTwoTowerHead(Flow):
         dropout: float = 0.1,
         cond_dropout: float = 0.15,
         num_times: int = 100,
+        first_guess: bool = False,
     ) -> None:
         super().__init__()
         self.dim, self.cond_dropout, self.num_times = dim, cond_dropout, num_times
@@ -72,7 +75,12 @@ class FlowTwoTowerHead(Flow):
             cond_dropout=cond_dropout,
             schedule=StraightLine(num_times),
             prediction=VelocityPrediction(),
+            first_guess=first_guess,
         )
+
+    def align(self, weight: Tensor) -> None:
+        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
+        self.tower.align(weight)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -80,16 +88,16 @@ class FlowTwoTowerHead(Flow):
         """Return the squared error of the velocity, mean over D; also at low, middle and high noise."""
         return self.tower.loss(context, x, target, visible, generator)
 
-    def remember(self, context: Tensor, memory: Memory | None = None) -> Memory:
+    def remember(self, context: Tensor, memory: TowerMemory | None = None) -> TowerMemory:
         """Append the keys and values of contexts (B, S, H)."""
         return self.tower.remember(context, memory)
 
-    def velocity(self, x_t: Tensor, t: Tensor, memory: Memory, visible: Tensor) -> Tensor:
+    def velocity(self, x_t: Tensor, t: Tensor, memory: TowerMemory, visible: Tensor) -> Tensor:
         """Predict noise - x (B, Q, D), float32, from x_t (B, Q, D) at times t (B, Q), seeing visible (B, Q, S)."""
         t = (t * self.num_times).round().clamp_min(1) / self.num_times
         return (x_t - self.tower.denoise(x_t, t, memory, visible)) / t[..., None]
 
-    def velocities(self, memory: Memory, visible: Tensor) -> tuple[Velocity, Velocity]:
+    def velocities(self, memory: TowerMemory, visible: Tensor) -> tuple[Velocity, Velocity]:
         """Return the velocity for queries that see visible (B, Q, S), and that for such as see nothing."""
         unseen = torch.zeros_like(visible)
         return (

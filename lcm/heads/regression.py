@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from lcm.heads.head import LastContextHead, last_visible, mean_over, start_as
+from lcm.heads.head import LastContextHead, Regression, last_visible, mean_over
 
 Error = Callable[[Tensor, Tensor], Tensor]  # prediction and x (B, S, D) -> (B, S)
-SHRUNK = 0.3  # of what was read, before training: the mean of what comes next is nearer to the centre than a concept
 
 
 def squared_error(predicted: Tensor, x: Tensor) -> Tensor:
@@ -40,11 +39,11 @@ class RegressionHead(LastContextHead):
 
     def __init__(self, dim: int, width: int, error: Error = squared_error) -> None:
         super().__init__()
-        self.output, self.error = nn.Linear(width, dim), error
+        self.output, self.error = Regression(width, dim), error
 
     def align(self, weight: Tensor) -> None:
         """Start with a part of what was read, from the input layer's weight (H, D)."""
-        start_as(self.output, SHRUNK * weight.T)
+        self.output.align(weight)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -59,4 +58,4 @@ class RegressionHead(LastContextHead):
 
     def sample(self, memory: Tensor, visible: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Return the prediction (B, Q, D) of the last visible context, of a zero vector where none is visible."""
-        return self.output(last_visible(memory, visible)).float()
+        return self.output(last_visible(memory, visible))

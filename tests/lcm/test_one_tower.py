@@ -28,15 +28,17 @@ B, S, D, H = 2, 6, 7, 16
 DECAYS = (0.5, 0.9, 1.0)
 
 
-@pytest.fixture(params=[None, DECAYS], ids=["attention alone", "with means"])
+@pytest.fixture(
+    params=[(None, False), (DECAYS, False), (DECAYS, True)], ids=["attention alone", "with means", "first guess"]
+)
 def tower(request: pytest.FixtureRequest) -> OneTowerModel:
-    return make_tower(request.param)
+    return make_tower(*request.param)
 
 
-def make_tower(decays: tuple[float, ...] | None) -> OneTowerModel:
+def make_tower(decays: tuple[float, ...] | None, first_guess: bool = False) -> OneTowerModel:
     torch.manual_seed(0)
     backbone = CausalTransformer(width=H, num_layers=2, num_heads=2, dropout=0.0, decays=decays)
-    model = OneTowerModel(D, backbone)
+    model = OneTowerModel(D, backbone, first_guess=first_guess)
     for parameter in model.parameters():  # the level table starts at zero, which would hide errors
         torch.nn.init.normal_(parameter, std=0.3)
     model.normalizer.fit(torch.randn(50, D) * 0.1 + 1)
@@ -80,15 +82,19 @@ def mixed(model: OneTowerModel, clean: Tensor, seen: Tensor, own: Tensor) -> Ten
     return out
 
 
+def recent(model: OneTowerModel, clean: Tensor, visible: Tensor) -> Tensor:
+    """What the means make of the clean concepts that each query sees, zero where it sees none."""
+    last = torch.arange(visible.shape[-1]).mul(visible).argmax(-1)  # (B, S)
+    previous = clean.gather(1, last[..., None].expand(-1, -1, clean.shape[-1]))
+    return mixed(model, clean, visible, previous) * visible.any(-1, keepdim=True)
+
+
 def embedded(model: OneTowerModel, clean: Tensor, x_t: Tensor, t: Tensor, visible: Tensor) -> Tensor:
     """What goes into the first block for noisy copies: with means, those of what each sees, by the closed form."""
     if model.backbone.recent_means is None:
         return model.input(x_t, t)
     alpha, sigma = (level[..., None] for level in model.head.schedule(t))
-    last = torch.arange(visible.shape[-1]).mul(visible).argmax(-1)  # (B, S)
-    previous = clean.gather(1, last[..., None].expand(-1, -1, clean.shape[-1]))
-    behind = mixed(model, clean, visible, previous) * visible.any(-1, keepdim=True)
-    return model.input(alpha * x_t, t) + 0.2 * sigma**2 * behind
+    return model.input(alpha * x_t, t) + 0.2 * sigma**2 * recent(model, clean, visible)
 
 
 def interleaved(model: OneTowerModel, batch: ConceptBatch, x_t: Tensor, t: Tensor, visible: Tensor) -> Tensor:
@@ -99,6 +105,9 @@ def interleaved(model: OneTowerModel, batch: ConceptBatch, x_t: Tensor, t: Tenso
     document = torch.zeros_like(batch.level) if batch.document is None else batch.document
     up_to_itself = (order <= order[:, None]) & (document[:, :, None] == document[:, None])
     noisy = embedded(model, clean, x_t, t, visible)
+    guess = None
+    if model.head.regression is not None:
+        guess = model.head.regression(recent(model, clean, visible))
     if model.backbone.recent_means is not None:
         clean = mixed(model, clean, up_to_itself, clean)
     h = torch.stack((noisy, clean), dim=2).flatten(1, 2)  # (B, 2S, H)
@@ -109,7 +118,7 @@ def interleaved(model: OneTowerModel, batch: ConceptBatch, x_t: Tensor, t: Tenso
     angles = rotary_angles(order.repeat_interleave(2)[None], model.backbone.head_dim)
     for block in model.backbone.blocks:
         h, _ = block(h, angles, allowed[:, None], None)
-    return model.head.to_x0(model.head.output(model.backbone.norm(h[:, 0::2])), x_t, t)
+    return model.head.to_x0(model.head.output(model.backbone.norm(h[:, 0::2])), x_t, t, guess)
 
 
 @pytest.mark.parametrize("queries_at_once", [1, 3, 256])
@@ -207,13 +216,13 @@ def test_the_means_reach_the_noisy_copies(batch: ConceptBatch) -> None:
     tower.backbone.blocks = torch.nn.ModuleList()
     _, cache = tower.contexts(tower.normalizer(batch.concepts), batch.level)
     order = torch.arange(S).expand(B, S)
-    free, given = (tower.noisy(cache, order, x_t, t, visible) for visible in (None, earlier(batch)))
+    free, given = (tower.noisy(cache, order, x_t, t, visible)[0] for visible in (None, earlier(batch)))
     assert torch.equal(given[:, 0], free[:, 0])  # nothing is before it
     assert not torch.isclose(given[:, 1:], free[:, 1:]).all(-1).any()
     changed = dataclasses.replace(batch, concepts=batch.concepts.clone())
     changed.concepts[:, 2] += 1
     _, cache = tower.contexts(tower.normalizer(changed.concepts), batch.level)
-    found = tower.noisy(cache, order, x_t, t, earlier(batch))
+    found, _ = tower.noisy(cache, order, x_t, t, earlier(batch))
     assert (found != given).any(-1).equal(order > 2)
 
 

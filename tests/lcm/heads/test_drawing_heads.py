@@ -13,18 +13,22 @@ from lcm.heads.head import last_visible
 from lcm.model import ConceptModel
 
 B, S, D, H = 2, 5, 7, 16
-HEADS = {"flow": lambda dim, width: FlowHead(dim, width, num_layers=2), "energy": EnergyHead}
+HEADS = {
+    "flow": lambda **options: FlowHead(D, H, num_layers=2, **options),
+    "energy": lambda **options: EnergyHead(D, H, **options),
+}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(params=HEADS)
+@pytest.fixture(params=[(name, guess) for name in HEADS for guess in (False, True)], ids=str)
 def fresh(request: pytest.FixtureRequest) -> ConceptModel:
     torch.manual_seed(0)
     backbone = CausalTransformer(width=H, num_layers=1, num_heads=2, dropout=0.0)
-    model = ConceptModel(D, backbone, HEADS[request.param](D, H))
+    name, first_guess = request.param
+    model = ConceptModel(D, backbone, HEADS[name](first_guess=first_guess))
     model.normalizer.fit(torch.randn(50, D) * 0.1 + 1)
     return model
 

@@ -13,8 +13,8 @@ SD = 0.4  # of x under a context
 MEAN = torch.randn(H, D, generator=torch.Generator().manual_seed(0)) / math.sqrt(H)  # context @ MEAN is the mean of x
 
 
-def exact_velocity(x_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
-    """E[noise - x | x_t] for x ~ N(context @ MEAN, SD^2)."""
+def exact_velocity(x_t: Tensor, t: Tensor, context: Tensor, guess: None = None) -> Tensor:
+    """E[noise - x | x_t] for x ~ N(context @ MEAN, SD^2); a head that knows it needs no guess."""
     t, mean = t[..., None], context @ MEAN.to(x_t.dtype)
     slope = (t - (1 - t) * SD**2) / (t**2 + (1 - t) ** 2 * SD**2)
     return slope * (x_t - (1 - t) * mean) - mean
@@ -74,7 +74,7 @@ def test_forty_steps_are_forty_calls_for_euler_and_eighty_for_midpoint(
 ) -> None:
     times = []
 
-    def count(x_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def count(x_t: Tensor, t: Tensor, context: Tensor, guess: None) -> Tensor:
         times.append(t.flatten()[0].item())
         return exact_velocity(x_t, t, context)
 

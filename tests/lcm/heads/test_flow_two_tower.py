@@ -34,10 +34,10 @@ def exact() -> FlowTwoTowerHead:
     return head
 
 
-@pytest.fixture
-def head() -> FlowTwoTowerHead:
+@pytest.fixture(params=[False, True], ids=["plain", "first guess"])
+def head(request: pytest.FixtureRequest) -> FlowTwoTowerHead:
     torch.manual_seed(0)
-    head = FlowTwoTowerHead(D, H, num_layers=2, num_heads=2, dropout=0.0)
+    head = FlowTwoTowerHead(D, H, num_layers=2, num_heads=2, dropout=0.0, first_guess=request.param)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return head.eval()

@@ -26,13 +26,22 @@ PREDICTIONS = [X0Prediction(), VPrediction(), EpsilonPrediction()]
 every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS, ids=["x0", "v", "epsilon"])
 
 
-@pytest.fixture
-def head() -> TwoTowerHead:
+def randomised(**options: bool) -> TwoTowerHead:
     torch.manual_seed(0)
-    head = TwoTowerHead(D, H, num_layers=2, num_heads=2, dropout=0.0)
+    head = TwoTowerHead(D, H, num_layers=2, num_heads=2, dropout=0.0, **options)  # type: ignore[arg-type]
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return head.eval()
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "first guess"])
+def head(request: pytest.FixtureRequest) -> TwoTowerHead:
+    return randomised(first_guess=request.param)
+
+
+@pytest.fixture
+def plain() -> TwoTowerHead:
+    return randomised()
 
 
 def before() -> torch.Tensor:
@@ -58,9 +67,11 @@ def test_a_table_of_modulations_equals_each_times_own(head: TwoTowerHead) -> Non
 def test_memory_grows_by_appending(head: TwoTowerHead) -> None:
     context = torch.randn(B, S, H)
     whole, parts = head.remember(context), head.remember(context[:, 2:], head.remember(context[:, :2]))
-    for (k, v), (part_k, part_v) in zip(whole, parts, strict=True):
+    for (k, v), (part_k, part_v) in zip(whole.layers, parts.layers, strict=True):
         assert k.shape == (B, 2, 1 + S, H // 2)
         torch.testing.assert_close((part_k, part_v), (k, v))
+    assert whole.contexts is None if head.regression is None else torch.equal(whole.contexts, context)
+    torch.testing.assert_close(parts.contexts, whole.contexts)
 
 
 def test_without_visible_contexts_only_the_zero_vector_counts(head: TwoTowerHead) -> None:
@@ -171,27 +182,27 @@ def test_the_defaults_have_not_changed_by_a_bit(head: TwoTowerHead) -> None:
 
 
 @every_prediction
-def test_the_loss_is_the_squared_error_of_what_is_predicted(head: TwoTowerHead, prediction: Prediction) -> None:
+def test_the_loss_is_the_squared_error_of_what_is_predicted(plain: TwoTowerHead, prediction: Prediction) -> None:
     schedule = SigmoidSchedule(50, zero_terminal_snr=False)
     network, other = (
         TwoTowerHead(D, H, num_layers=2, num_heads=2, schedule=schedule, prediction=each).eval()
         for each in (X0Prediction(), prediction)
     )
-    network.load_state_dict(head.state_dict())  # x0 prediction: denoise() is the network's output
-    other.load_state_dict(head.state_dict())
+    network.load_state_dict(plain.state_dict())  # x0 prediction: denoise() is the network's output
+    other.load_state_dict(plain.state_dict())
     context, x, generator = torch.randn(B, S, H), torch.randn(B, S, D), torch.Generator().manual_seed(3)
     t = torch.randint(1, 51, (B, S), generator=generator) / 50
     noise = torch.randn(x.shape, generator=generator)
-    output = network.denoise(add_noise(x, noise, t, schedule), t, head.remember(context), before())
+    output = network.denoise(add_noise(x, noise, t, schedule), t, plain.remember(context), before())
     alpha, sigma = (level[..., None] for level in schedule(t))
     target = {X0Prediction: x, VPrediction: alpha * noise - sigma * x, EpsilonPrediction: noise}[type(prediction)]
     found = other.loss(context, x, torch.ones(B, S, dtype=torch.bool), before(), torch.Generator().manual_seed(3))
     torch.testing.assert_close(found["loss"], (output - target).square().mean(), atol=1e-3, rtol=1e-3)
 
 
-def test_a_loss_weight_has_mean_one_and_leaves_checkpoints_as_they_are(head: TwoTowerHead) -> None:
+def test_a_loss_weight_has_mean_one_and_leaves_checkpoints_as_they_are(plain: TwoTowerHead) -> None:
     weighted = TwoTowerHead(D, H, num_layers=2, num_heads=2, weight=ClampedSNR()).eval()
-    weighted.load_state_dict(head.state_dict())  # strict
+    weighted.load_state_dict(plain.state_dict())  # strict
     alpha, sigma = weighted.schedule.alpha[1:], weighted.schedule.sigma[1:]
     least = (alpha**2 / sigma**2).clamp(max=5)
     torch.testing.assert_close(weighted.loss_weight[1:], least / least.mean())
@@ -199,11 +210,11 @@ def test_a_loss_weight_has_mean_one_and_leaves_checkpoints_as_they_are(head: Two
     context, x = torch.randn(B, S, H), torch.randn(B, S, D)
     chosen = torch.zeros(B, S, dtype=torch.bool)
     chosen[0, 3] = True  # one target, hence one noise level
-    plain, found = (
-        each.loss(context, x, chosen, before(), torch.Generator().manual_seed(3))["loss"] for each in (head, weighted)
+    even, found = (
+        each.loss(context, x, chosen, before(), torch.Generator().manual_seed(3))["loss"] for each in (plain, weighted)
     )
     step = torch.randint(1, 101, (B, S), generator=torch.Generator().manual_seed(3))[0, 3]
-    torch.testing.assert_close(found, plain * weighted.loss_weight[step])
+    torch.testing.assert_close(found, even * weighted.loss_weight[step])
 
 
 def test_guidance_needs_a_model_trained_without_contexts_too() -> None:
@@ -237,6 +248,7 @@ def test_the_samplers_call_the_denoiser_as_often_as_they_say(head: TwoTowerHead,
     assert len(made) == calls
 
 
+@pytest.mark.parametrize("first_guess", [False, True])
 @pytest.mark.parametrize(
     ("prediction", "weight", "schedule"),
     [
@@ -247,7 +259,7 @@ def test_the_samplers_call_the_denoiser_as_often_as_they_say(head: TwoTowerHead,
     ids=["x0", "v", "epsilon"],
 )
 def test_three_documents_are_learnt_by_heart(
-    prediction: Prediction, weight: ClampedSNR | None, schedule: NoiseSchedule
+    prediction: Prediction, weight: ClampedSNR | None, schedule: NoiseSchedule, first_guess: bool
 ) -> None:
     torch.manual_seed(0)
     head = TwoTowerHead(
@@ -260,6 +272,7 @@ def test_three_documents_are_learnt_by_heart(
         schedule=schedule,
         prediction=prediction,
         weight=weight,
+        first_guess=first_guess,
     )
     context, x = torch.randn(3, 4, 32), torch.randn(3, 4, D)
     visible = torch.ones(4, 4, dtype=torch.bool).tril(-1).expand(3, 4, 4)
