@@ -71,6 +71,8 @@ def make_engine(model: "SentenceTransformer", dtype: torch.dtype, *, native: boo
 
 def _assemble(model: "SentenceTransformer", dtype: torch.dtype, *, native: bool) -> PackedEngine:
     transformer: Any = model[0]
+    if not hasattr(transformer, "auto_model"):
+        raise NotImplementedError(f"it has no transformer but a {type(transformer).__name__}")
     dim = model.get_embedding_dimension()
     if dim is None:
         raise NotImplementedError("it does not say how wide its embeddings are")

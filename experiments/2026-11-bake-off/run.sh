@@ -10,13 +10,14 @@ export LCM=${LCM:-.venv/bin/lcm}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 
 if [[ ${SIZE:-full} == smoke ]]; then
-    CORPORA=grimm HEADS="regression energy two_tower" SEEDS=0 STEPS=20 OVERLAY=$HERE/smoke.yaml
+    CORPORA=grimm HEADS="regression energy two_tower one_tower_plain" SEEDS=0 STEPS=20 OVERLAY=$HERE/smoke.yaml
     WORK=$ARTIFACTS/bake-off-smoke RESULTS=$ARTIFACTS/bake-off-smoke
     MEASURE=(--num_positions 64 --num_texts 4) DECODER_SIZE="-c configs/decoder_smoke.yaml" ROUNDS=1
 else
     CORPORA="sotu shakespeare austen moby-dick grimm anarchism"
     HEADS=${HEADS:-"contrastive regression two_tower energy flow one_tower energy_contrastive flow_two_tower quantised \
-        quantised_continuous contrastive_12min"}
+        quantised_continuous contrastive_12min two_tower_plain energy_plain flow_plain one_tower_plain \
+        energy_contrastive_plain flow_two_tower_plain quantised_plain quantised_continuous_plain"}
     SEEDS=${SEEDS:-"0 1 2"} STEPS=${STEPS:-} OVERLAY=$HERE/size.yaml
     WORK=$ARTIFACTS/bake-off RESULTS=$HERE
     MEASURE=() DECODER_SIZE="" ROUNDS=5
@@ -25,7 +26,7 @@ export STEPS OVERLAY WORK
 
 # Steps of a head in 180 s of one quiet thread of our machine (README: how they were found); STEPS=N gives all heads N.
 steps_of() {
-    case $1 in
+    case ${1%_plain} in
         contrastive) echo 162 ;;
         regression) echo 187 ;;
         two_tower) echo 101 ;;
@@ -43,15 +44,26 @@ steps_of() {
 
 source experiments/fit.sh
 
+# What takes the first guess from a row, as in the papers.
+plain_of() {
+    case $1 in
+        one_tower) echo --model.model.first_guess false ;;
+        energy_contrastive) echo --model.model.head.head.first_guess false ;;
+        *) echo --model.model.head.first_guess false ;;
+    esac
+}
+
 # A row and a seed; validated once, at the end, so that the final weights are what is kept.
 train() {
-    local row=$1 seed=$2 steps
+    local row=$1 seed=$2 steps config=${1%_*min} changed=""
     steps=${STEPS:-$(steps_of "$row")} || return 1
-    fit "$WORK/runs/$row-$seed" --seed_everything "$seed" -c configs/base.yaml -c "configs/${row%_12min}.yaml" \
-        -c "$OVERLAY" --data.store "$STORES" --data.seed "$seed" --model.seed "$seed" \
+    [[ $row != *_plain ]] || { config=${row%_plain} && changed=$(plain_of "$config"); }
+    # shellcheck disable=SC2086
+    fit "$WORK/runs/$row-$seed" --seed_everything "$seed" -c configs/base.yaml -c "configs/$config.yaml" \
+        -c "$OVERLAY" $changed --data.store "$STORES" --data.seed "$seed" --model.seed "$seed" \
         --trainer.max_steps "$steps" --trainer.val_check_interval "$steps"
 }
-export -f steps_of fit train
+export -f steps_of plain_of fit train
 
 # 1. Corpora to stores.
 stores=()
@@ -69,10 +81,10 @@ if [[ -z ${DECODER:-} ]]; then
     DECODER=$WORK/decoder/best.ckpt
 fi
 
-# 3. Every head, every seed, LANES at a time. The long row is trained with one seed.
+# 3. Every head, every seed, LANES at a time.
 for seed in $SEEDS; do
     for row in $HEADS; do
-        [[ $row == *_12min && $seed != 0 ]] || echo "$row $seed"
+        echo "$row $seed"
     done
 done | xargs -P "$LANES" -n 2 bash -c 'train "$@"' train
 

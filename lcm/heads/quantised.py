@@ -6,9 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import LastContextHead, check_cond_dropout, drop_contexts, last_visible, mean_over
+from lcm.heads.head import (
+    LastContextHead,
+    Regression,
+    check_cond_dropout,
+    drop_contexts,
+    last_visible,
+    mean_over,
+)
 from lcm.heads.mlp import ResidualMLP
 from lcm.residual_quantizer import ResidualQuantizer
+
+SAMPLE = 8192  # concepts that the variance left by each codebook is measured on
 
 
 class QuantisedHead(LastContextHead):
@@ -28,6 +37,8 @@ class QuantisedHead(LastContextHead):
         num_layers: layers of the network.
         cond_dropout: probability that a position is trained without context, which guidance needs.
         num_draws: codebooks drawn for each target; they share the backbone's work. The paper draws one.
+        first_guess: learn a linear regression of x from the context beside it, which favours the units that lie along
+            it, and with the network what is missing to their logits.
     """
 
     def __init__(
@@ -40,6 +51,7 @@ class QuantisedHead(LastContextHead):
         num_layers: int = 3,
         cond_dropout: float = 0.15,
         num_draws: int = 4,
+        first_guess: bool = False,
     ) -> None:
         super().__init__()
         check_cond_dropout(cond_dropout)
@@ -49,6 +61,13 @@ class QuantisedHead(LastContextHead):
         self.quantizer = ResidualQuantizer(dim, num_codebooks, num_units)
         self.codebook = nn.Embedding(num_codebooks, width)
         self.network = ResidualMLP(dim, width, self.num_outputs, num_layers)
+        self.regression = Regression(width, dim) if first_guess else None
+        self.log_tilt = nn.Parameter(torch.zeros(num_codebooks)) if first_guess else None
+
+    def align(self, weight: Tensor) -> None:
+        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
+        if self.regression is not None:
+            self.regression.align(weight)
 
     @property
     def num_outputs(self) -> int:
@@ -94,7 +113,19 @@ class QuantisedHead(LastContextHead):
 
     def predict(self, partial: Tensor, index: Tensor, context: Tensor) -> Tensor:
         """What the network says, float32, of codebook `index` (...) after centroids that sum to partial (..., D)."""
-        return self.network(partial, context + self.codebook(index))
+        found = self.network(partial, context + self.codebook(index))
+        return found if self.regression is None else found + self.guess(self.regression(context), index)
+
+    def guess(self, mean: Tensor, index: Tensor) -> Tensor:
+        """Logits (..., U) of the units of codebook `index` (...) by their products with a guess of x (..., D).
+
+        A Gaussian about a mean favours x by exp(mean x / variance), so each unit of which x is made by its product with
+        the mean. The variance is learnt, one for each codebook.
+        """
+        assert self.log_tilt is not None
+        scale = self.log_tilt.exp() / self.quantizer.squares()
+        table = torch.einsum("...d,kud->...ku", mean, scale[:, None, None] * self.quantizer.codebooks)
+        return torch.take_along_dim(table, index[..., None, None], dim=-2).squeeze(-2).float()
 
     def averages(self, error: Tensor, index: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the mean of error (B, S, draws) over targets, and of that at the first and at the last codebook."""
@@ -156,12 +187,34 @@ class QuantisedContinuousHead(QuantisedHead):
     Args:
         dim: width D of a concept.
         width: width H of a context and of the network.
-        options: as of QuantisedHead.
+        options: as of QuantisedHead; the first guess adds what a Gaussian of variance 1 about it says of the residual.
     """
+
+    left: Tensor
 
     def __init__(self, dim: int, width: int, **options: Any) -> None:
         super().__init__(dim, width, **options)
-        self.log_beta = nn.Parameter(torch.zeros(self.quantizer.num_codebooks))
+        num_codebooks = self.quantizer.num_codebooks
+        self.log_beta, self.log_tilt = nn.Parameter(torch.zeros(num_codebooks)), None
+        if self.regression is not None:
+            self.register_buffer("left", torch.ones(num_codebooks))
+
+    def fit(self, x: Tensor) -> None:
+        """Fit the codebooks to normalised x (N, D), and measure the share of its variance that each has before it."""
+        super().fit(x)
+        if self.regression is not None:
+            some = x[torch.linspace(0, len(x) - 1, min(len(x), SAMPLE)).long()].float()
+            units = self.quantizer.encode(some)
+            for k in range(self.quantizer.num_codebooks):
+                residual = some - self.quantizer.decode(units[:, :k])
+                self.left[k] = residual.square().sum() / some.square().sum().clamp_min(1e-6)
+
+    def guess(self, mean: Tensor, index: Tensor) -> Tensor:
+        """Residual (..., D) before codebook `index` (...), by a guess of x (..., D): the share of it that is left.
+
+        Of N(0, 1), given units that leave a variance of v around their sum, a mean moves the expectation by v of it.
+        """
+        return self.left[index][..., None] * mean
 
     @property
     def num_outputs(self) -> int:
@@ -199,9 +252,9 @@ class QuantisedContinuousHead(QuantisedHead):
 
     def by_distance(self, residual: Tensor, k: int | Tensor) -> Tensor:
         """Logits (..., U) of the units of codebook k by their distance from residual (..., D)."""
-        # Makes beta a number without a unit. A corpus of few different sentences leaves nothing to later codebooks.
-        square = self.quantizer.codebooks[k].square().sum(-1).mean().clamp_min(1e-3)
-        return self.log_beta[k].exp() / square * self.quantizer.closeness(residual, k)  # arXiv:2412.08821, Eq. 23
+        return (
+            self.log_beta[k].exp() / self.quantizer.squares()[k] * self.quantizer.closeness(residual, k)
+        )  # arXiv:2412.08821, Eq. 23
 
     def logits(self, partial: Tensor, k: int, context: Tensor) -> Tensor:
         """Logits (B, Q, U) of the units of a codebook; linear in the residual, so guiding them guides the residual."""

@@ -110,6 +110,10 @@ def test_what_is_unknown_is_named(build: Callable[..., SentenceTransformer]) -> 
         make_engine(build(transformers.LlamaConfig(**GROUPED, rope_parameters=dynamic)), torch.float32)
     with pytest.raises(NotImplementedError, match="it has a Dropout behind its pooling"):
         make_engine(build(CONFIGS["bert"](), "mean", modules.Dropout()), torch.float32)
+    words = build(CONFIGS["bert"]())[0].tokenizer.backend_tokenizer
+    static = SentenceTransformer(modules=[modules.StaticEmbedding(words, embedding_dim=16)], device="cpu")
+    with pytest.raises(NotImplementedError, match="it has no transformer but a StaticEmbedding"):
+        make_engine(static, torch.float32)
 
 
 def test_the_weights_of_an_adapter_are_not_lost(build: Callable[..., SentenceTransformer]) -> None:

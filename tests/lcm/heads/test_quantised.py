@@ -20,13 +20,16 @@ HEADS = (QuantisedHead, QuantisedContinuousHead)
 Make = Callable[..., QuantisedHead]
 
 
-@pytest.fixture(params=HEADS)
+@pytest.fixture(params=[(kind, guess) for kind in HEADS for guess in (False, True)], ids=str)
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes a fitted head with weights that do something."""
 
+    kind, first_guess = request.param
+
     def build(**options: Any) -> QuantisedHead:
         torch.manual_seed(0)
-        head = request.param(D, H, **{"num_codebooks": M, "num_units": U, "num_layers": 2} | options)
+        given = {"num_codebooks": M, "num_units": U, "num_layers": 2, "first_guess": first_guess} | options
+        head: QuantisedHead = kind(D, H, **given)
         for parameter in head.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         head.fit(torch.randn(300, D))
@@ -265,12 +268,47 @@ def test_a_wrong_option_is_an_error(make: Make) -> None:
             head.sample(memory, before(), **options)
 
 
+def knowing(kind: type[QuantisedHead]) -> tuple[QuantisedHead, Tensor, Tensor]:
+    """A fresh head whose regression reads the mean of x off the first D entries of a context, contexts and means."""
+    head = kind(D, H, num_codebooks=M, num_units=U, first_guess=True)
+    head.fit(torch.randn(2000, D, generator=seeded()))
+    head.align(torch.eye(H, D) / 0.3)
+    context = torch.randn(B, S, H)
+    return head.eval(), context, context[..., :D]
+
+
+@pytest.mark.parametrize("k", range(M))
+def test_a_first_guess_favours_units_as_a_gaussian_about_it_does(k: int) -> None:
+    head, context, mean = knowing(QuantisedHead)
+    assert head.log_tilt is not None
+    with torch.no_grad():
+        head.log_tilt.copy_(head.quantizer.squares().log())  # variance 1
+    partial = torch.randn(B, S, D)
+    x = partial[:, :, None] + head.quantizer.codebooks[k]  # (B, S, U, D)
+    expected = -(x - mean[:, :, None]).square().sum(-1) / 2 + x.square().sum(-1) / 2  # log N(mean, 1) - log N(0, 1)
+    found = head.logits(partial, k, context)
+    torch.testing.assert_close(found.log_softmax(-1), expected.log_softmax(-1), atol=1e-4, rtol=1e-4)
+
+
+def test_a_first_guess_of_the_residual_is_what_the_codebooks_have_left_of_it() -> None:
+    head, context, mean = knowing(QuantisedContinuousHead)
+    assert isinstance(head, QuantisedContinuousHead)
+    x = torch.randn(2000, D, generator=seeded())
+    units = head.quantizer.encode(x)
+    for k in range(M):
+        left = (x - head.quantizer.decode(units[:, :k])).var() / x.var()
+        found = head.predict(torch.randn(B, S, D), torch.full((B, S), k), context)
+        torch.testing.assert_close(found, left * mean, atol=0.01, rtol=0.01)
+    assert head.left[0] == 1 and head.left.diff().lt(0).all()
+
+
+@pytest.mark.parametrize("first_guess", [False, True])
 @pytest.mark.parametrize("kind", HEADS)
-def test_three_documents_are_learnt_by_heart(kind: type[QuantisedHead]) -> None:
+def test_three_documents_are_learnt_by_heart(kind: type[QuantisedHead], first_guess: bool) -> None:
     torch.manual_seed(0)
     num, dim = 12, 16
     backbone = CausalTransformer(width=64, num_layers=2, num_heads=4, dropout=0.0)
-    head = kind(dim, 64, num_codebooks=3, num_units=16, num_layers=2)
+    head = kind(dim, 64, num_codebooks=3, num_units=16, num_layers=2, first_guess=first_guess)
     model = ConceptModel(dim, backbone, head)
     concepts = torch.randn(3, num, dim)
     level = torch.zeros(3, num, dtype=torch.long)
