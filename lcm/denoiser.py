@@ -3,15 +3,15 @@
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide, posterior_mean
-from lcm.heads.head import by_noise, check_cond_dropout, check_guidance, drop_contexts, mean_over
+from lcm.heads.head import GuessingHead, by_noise, check_cond_dropout, check_guidance, drop_contexts, mean_over
 from lcm.predictions import ClampedSNR, Prediction, X0Prediction
 from lcm.samplers import Sampler, ddim
 
 
-class Denoiser(nn.Module):
+class Denoiser(GuessingHead):
     """Diffusion in concept space; a subclass brings the network, in denoise().
 
     Every position has its own noise level in training. For classifier-free guidance a position loses all contexts with

@@ -71,8 +71,7 @@ class OneTowerHead(Denoiser):
         schedule: noise schedule; cosine if not given.
         prediction: what the network predicts; x0 if not given.
         weight: weight of the squared error of x0 at each noise level.
-        first_guess: learn a linear regression from the recent means beside it, and with the tower what is missing in
-            the posterior mean of x0 about that guess.
+        first_guess: predict x linearly from the recent means too; see OneTowerModel.
     """
 
     def __init__(
@@ -88,16 +87,10 @@ class OneTowerHead(Denoiser):
     ) -> None:
         super().__init__(dim, cond_dropout=cond_dropout, schedule=schedule, prediction=prediction, weight=weight)
         self.output = nn.Linear(width, dim)
-        self.regression: Regression | None = None
         if first_guess:
             self.regression = Regression(width, dim)
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)
-
-    def align(self, weight: Tensor) -> None:
-        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
-        if self.regression is not None:
-            self.regression.align(weight)
 
     def loss(
         self, context: Any, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -126,7 +119,10 @@ class OneTowerHead(Denoiser):
     def read_off(self, found: tuple[Tensor, Tensor | None], x_t: Tensor, t: Tensor) -> Tensor:
         """Read x0 (B, Q, D) off what a tower returns for x_t (B, Q, D) at times t (B, Q)."""
         context, recent = found
-        guess = None if self.regression is None or recent is None else self.regression(recent)
+        guess = None
+        if self.regression is not None:
+            assert recent is not None, "OneTowerModel refuses a first guess without means"
+            guess = self.regression(recent)
         return self.to_x0(self.output(context), x_t, t, guess)
 
 
@@ -164,8 +160,9 @@ class OneTowerModel(ConceptModel):
         prediction: what the network predicts; x0 if not given.
         weight: weight of the squared error of x0 at each noise level, scaled to a mean of 1 over the grid. If not
             given, the loss is the squared error of what is predicted.
-        first_guess: learn a linear regression from the recent means beside it, and with the tower what is missing in
-            the posterior mean of x0 about that guess. The paper's has none, and learns far more slowly.
+        first_guess: predict x linearly from the recent means too, and let the tower, whose output then starts at 0,
+            learn the difference between the true x0 and the posterior mean that this prediction implies. The paper's
+            has none.
     """
 
     backbone: CausalTransformer

@@ -17,7 +17,10 @@ class Prediction(ABC):
 
     @abstractmethod
     def x0(self, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """X0 (..., D) from the output and x_t, both (..., D) and it linear in them, at alpha and sigma (..., 1)."""
+        """X0 (..., D) from the output and x_t, both (..., D), at levels alpha and sigma (..., 1).
+
+        It must be linear in both, without a constant: Denoiser.to_x0() relies on it.
+        """
 
     @abstractmethod
     def weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:

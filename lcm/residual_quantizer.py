@@ -65,13 +65,6 @@ class ResidualQuantizer(nn.Module):
         with torch.autocast(residual.device.type, enabled=False):  # bfloat16 cannot tell neighbours apart
             return 2 * residual.float() @ codebook.mT - codebook.square().sum(-1)
 
-    def squares(self) -> Tensor:
-        """Return the mean square (M,) of each codebook's centroids; a weight over it is a number without a unit.
-
-        It is never 0, because a corpus of few different sentences leaves nothing to later codebooks.
-        """
-        return self.codebooks.square().sum(-1).mean(-1).clamp_min(1e-3)
-
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """X (..., D) -> units (..., M), each the nearest to what those before it have left over."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from table import PLAIN
 
 SHOWN = {"point", "draw"}  # other ways of asking are points of the last panel
 LEFT_OUT = ("the true concept",)
@@ -18,6 +19,8 @@ Result = dict[str, str]
 def main(results: str, out: str) -> None:
     with Path(results).open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["row"] not in LEFT_OUT]
+    plain = [row for row in rows if row["row"].endswith(PLAIN)]
+    rows = [row for row in rows if not row["row"].endswith(PLAIN)]
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     by_ca, by_energy, plane = figure.subplots(1, 3)
     models = list(dict.fromkeys(row["row"] for row in rows if row["kind"] == "model"))
@@ -28,9 +31,10 @@ def main(results: str, out: str) -> None:
     by_ca.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     by_ca.set_ylabel("contrastive accuracy")
     draw_lines(by_energy, rows, "energy score", colours)
-    by_energy.set_ylim(0.6, 0.8)  # of what draws; a point's score is its distance, far above
+    by_energy.set_ylim(0.63, 0.73)  # of what draws; a point's score is its distance, far above
     by_energy.set_ylabel("energy score of draws (smaller is better)")
     draw_plane(plane, rows, colours)
+    draw_gains(plane, places(plain), places(rows), colours)
     figure.legend(*by_ca.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     figure.savefig(out, dpi=130)
 
@@ -63,13 +67,35 @@ def draw_lines(ax: Axes, rows: Sequence[Result], column: str, colours: dict[str,
     ax.set_xlabel("row of the document")
 
 
-def draw_plane(ax: Axes, rows: Sequence[Result], colours: dict[str, str]) -> None:
-    """Draw every way of asking as a point, CA over R@10."""
+def places(rows: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:
+    """Return the columns of every way of asking, over all positions: (row, answer) -> column -> result."""
     found: dict[tuple[str, str], dict[str, Result]] = {}
     for row in rows:
         if row["positions"] == "all":
             found.setdefault((row["row"], row["answer"]), {})[row["column"]] = row
-    for (name, answer), columns in found.items():
+    return found
+
+
+def draw_gains(
+    ax: Axes,
+    plain: dict[tuple[str, str], dict[str, Result]],
+    found: dict[tuple[str, str], dict[str, Result]],
+    colours: dict[str, str],
+) -> None:
+    """Draw what models say without their first guess, hollow, and a line from there to what they say with it."""
+    for (plain_name, answer), columns in plain.items():
+        name = plain_name.removesuffix(PLAIN)
+        if answer not in SHOWN or (name, answer) not in found:
+            continue
+        ends = [columns, found[name, answer]]
+        recall, accuracy = ([float(end[column]["mean"]) for end in ends] for column in ("R@10", "CA"))
+        ax.plot(recall, accuracy, color=colours[name], linewidth=0.8, zorder=0)
+        ax.plot(recall[0], accuracy[0], "o", color=colours[name], markerfacecolor="white", markersize=5)
+
+
+def draw_plane(ax: Axes, rows: Sequence[Result], colours: dict[str, str]) -> None:
+    """Draw every way of asking as a point, CA over R@10."""
+    for (name, answer), columns in places(rows).items():
         recall, accuracy = columns["R@10"], columns["CA"]
         where, main = (float(recall["mean"]), float(accuracy["mean"])), answer in SHOWN
         bars = (float(accuracy["half_width"]), float(recall["half_width"])) if main else (0.0, 0.0)

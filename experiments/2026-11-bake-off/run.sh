@@ -10,7 +10,7 @@ export LCM=${LCM:-.venv/bin/lcm}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 
 if [[ ${SIZE:-full} == smoke ]]; then
-    CORPORA=grimm HEADS="regression energy two_tower one_tower_plain" SEEDS=0 STEPS=20 OVERLAY=$HERE/smoke.yaml
+    CORPORA=grimm HEADS="regression energy two_tower two_tower_plain" SEEDS=0 STEPS=20 OVERLAY=$HERE/smoke.yaml
     WORK=$ARTIFACTS/bake-off-smoke RESULTS=$ARTIFACTS/bake-off-smoke
     MEASURE=(--num_positions 64 --num_texts 4) DECODER_SIZE="-c configs/decoder_smoke.yaml" ROUNDS=1
 else
@@ -24,7 +24,8 @@ else
 fi
 export STEPS OVERLAY WORK
 
-# Steps of a head in 180 s of one quiet thread of our machine (README: how they were found); STEPS=N gives all heads N.
+# Steps of a head in 180 s of one quiet thread of our machine (README: how they were found, and what a first guess adds);
+# STEPS=N gives all heads N.
 steps_of() {
     case ${1%_plain} in
         contrastive) echo 162 ;;
@@ -44,7 +45,7 @@ steps_of() {
 
 source experiments/fit.sh
 
-# What takes the first guess from a row, as in the papers.
+# What takes the first guess from a row.
 plain_of() {
     case $1 in
         one_tower) echo --model.model.first_guess false ;;
@@ -55,7 +56,7 @@ plain_of() {
 
 # A row and a seed; validated once, at the end, so that the final weights are what is kept.
 train() {
-    local row=$1 seed=$2 steps config=${1%_*min} changed=""
+    local row=$1 seed=$2 steps config=${1%_12min} changed=""
     steps=${STEPS:-$(steps_of "$row")} || return 1
     [[ $row != *_plain ]] || { config=${row%_plain} && changed=$(plain_of "$config"); }
     # shellcheck disable=SC2086
@@ -93,6 +94,7 @@ done | xargs -P "$LANES" -n 2 bash -c 'train "$@"' train
     --out "$WORK/measured" ${MEASURE[@]+"${MEASURE[@]}"}
 "$PYTHON" $HERE/speed.py --rows $HERE/rows.yaml --runs "$WORK/runs" --store "${stores[0]}" --out "$WORK/speed.json" \
     --rounds "$ROUNDS"
+"$PYTHON" $HERE/step_cost.py --runs "$WORK/runs" | tee "$WORK/step_cost.md"
 
 # 5. Table and figure.
 "$PYTHON" $HERE/table.py "$WORK/measured" "$RESULTS/results.csv" "$WORK/speed.json" | tee "$WORK/tables.md"

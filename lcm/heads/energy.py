@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from lcm.heads.head import LastContextHead, Regression, last_visible, mean_over
+from lcm.heads.head import GuessingHead, LastContextHead, Regression, last_visible, mean_over
 from lcm.heads.mlp import ResidualMLP
 
 MEAN_DRAWS = 64  # that a temperature below 1 takes its mean from
@@ -25,7 +25,7 @@ def distances(samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return to_targets, apart
 
 
-class EnergyHead(LastContextHead):
+class EnergyHead(LastContextHead, GuessingHead):
     """Generator of the next x from noise and the last visible context, trained by the energy score (arXiv:2510.27688).
 
     Half of CALM's loss with its best exponent, alpha = 1, over sqrt(D), so that it does not grow with D. Of CALM's
@@ -41,7 +41,7 @@ class EnergyHead(LastContextHead):
         num_targets: noisy copies M of the target in training; held-out losses take the target itself.
         target_noise: standard deviation of their noise, in x. CALM's targets are drawn from its autoencoder's
             posterior; a concept is one point, and what is learnt with noise is as much wider.
-        first_guess: learn a linear regression from the context beside it, to which the generator adds.
+        first_guess: predict x linearly from the context too, and let the generator add to that.
     """
 
     def __init__(
@@ -71,12 +71,8 @@ class EnergyHead(LastContextHead):
         self.num_targets, self.target_noise = num_targets, target_noise
         self.context = nn.Linear(width, width)
         self.network = ResidualMLP(noise_dim, width, dim, num_layers)
-        self.regression = Regression(width, dim) if first_guess else None
-
-    def align(self, weight: Tensor) -> None:
-        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
-        if self.regression is not None:
-            self.regression.align(weight)
+        if first_guess:
+            self.regression = Regression(width, dim)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None

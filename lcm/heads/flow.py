@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from lcm.diffusion import embed_time
 from lcm.heads.head import (
+    GuessingHead,
     LastContextHead,
     Regression,
     by_noise,
@@ -113,7 +114,7 @@ class Flow(nn.Module):
         return flow(velocity, noise, num_steps=num_steps, solver=solver, temperature=temperature)
 
 
-class FlowHead(LastContextHead, Flow):
+class FlowHead(LastContextHead, GuessingHead, Flow):
     """Rectified flow from noise to the next x, conditioned on the last visible context (arXiv:2209.03003).
 
     On the line x_t = (1 - t) x + t noise the network learns the velocity noise - x; an MLP under the context and the
@@ -128,8 +129,8 @@ class FlowHead(LastContextHead, Flow):
         num_draws: times and noises drawn for each target; they share the backbone's work. MAR draws 4.
         time_deviation: train at t = sigmoid(time_deviation * normal), logit-normal as in arXiv:2403.03206, section
             3.1, which likes the middle; none is uniform. Held-out losses are always at uniform times.
-        first_guess: learn a linear regression from the context beside it, and with the network what is missing in the
-            velocity to the posterior mean about that guess.
+        first_guess: predict x linearly from the context too, and let the network learn the difference between the true
+            velocity and the one that this prediction implies.
     """
 
     def __init__(
@@ -154,12 +155,8 @@ class FlowHead(LastContextHead, Flow):
         self.context = nn.Linear(width, width)
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.network = ResidualMLP(dim, width, dim, num_layers)
-        self.regression = Regression(width, dim) if first_guess else None
-
-    def align(self, weight: Tensor) -> None:
-        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
-        if self.regression is not None:
-            self.regression.align(weight)
+        if first_guess:
+            self.regression = Regression(width, dim)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None

@@ -48,8 +48,8 @@ class FlowTwoTowerHead(Flow):
         dropout: probability of dropping an element of a branch while training.
         cond_dropout: probability that a position is trained without context; without it there is no guidance.
         num_times: the network tells times apart to this fraction; training draws i / num_times, uniformly.
-        first_guess: learn a linear regression from the last context beside it, and with the network what is missing in
-            the velocity to the posterior mean about that guess.
+        first_guess: predict x linearly from the last context too, and let the network, which is told of that context,
+            learn the difference between the true velocity and the one that this prediction implies.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class FlowTwoTowerHead(Flow):
         )
 
     def align(self, weight: Tensor) -> None:
-        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
+        """Let the first guess, if there is one, be a part of what was read, from the input layer's weight (H, D)."""
         self.tower.align(weight)
 
     def loss(

@@ -1,5 +1,6 @@
 """Quant-LCM: the next concept as units of a residual quantiser, one codebook after another."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lcm.heads.head import (
+    GuessingHead,
     LastContextHead,
     Regression,
     check_cond_dropout,
@@ -17,10 +19,13 @@ from lcm.heads.head import (
 from lcm.heads.mlp import ResidualMLP
 from lcm.residual_quantizer import ResidualQuantizer
 
+# Weight of the products with a guess before training. For concepts of variance 1 in every direction it would be 1; they
+# have most of theirs in few directions, and 1 would be far too sure.
+TILT = 0.1
 SAMPLE = 8192  # concepts that the variance left by each codebook is measured on
 
 
-class QuantisedHead(LastContextHead):
+class QuantisedHead(LastContextHead, GuessingHead):
     """Quant-LCM-d: a softmax over the units of a codebook, given those chosen before it (arXiv:2412.08821, 2.3.5).
 
     What has been chosen goes in as the sum of its centroids, with the number of the codebook and the last visible
@@ -37,8 +42,8 @@ class QuantisedHead(LastContextHead):
         num_layers: layers of the network.
         cond_dropout: probability that a position is trained without context, which guidance needs.
         num_draws: codebooks drawn for each target; they share the backbone's work. The paper draws one.
-        first_guess: learn a linear regression of x from the context beside it, which favours the units that lie along
-            it, and with the network what is missing to their logits.
+        first_guess: predict x linearly from the context too, which favours the units that lie along that prediction;
+            the network learns the rest of their logits.
     """
 
     def __init__(
@@ -61,13 +66,9 @@ class QuantisedHead(LastContextHead):
         self.quantizer = ResidualQuantizer(dim, num_codebooks, num_units)
         self.codebook = nn.Embedding(num_codebooks, width)
         self.network = ResidualMLP(dim, width, self.num_outputs, num_layers)
-        self.regression = Regression(width, dim) if first_guess else None
-        self.log_tilt = nn.Parameter(torch.zeros(num_codebooks)) if first_guess else None
-
-    def align(self, weight: Tensor) -> None:
-        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
-        if self.regression is not None:
-            self.regression.align(weight)
+        if first_guess:
+            self.regression = Regression(width, dim)
+            self.scale_guess(num_codebooks)
 
     @property
     def num_outputs(self) -> int:
@@ -116,16 +117,22 @@ class QuantisedHead(LastContextHead):
         found = self.network(partial, context + self.codebook(index))
         return found if self.regression is None else found + self.guess(self.regression(context), index)
 
+    def scale_guess(self, num_codebooks: int) -> None:
+        """Make what guess() needs."""
+        self.log_tilt = nn.Parameter(torch.full((num_codebooks,), math.log(TILT)))
+
     def guess(self, mean: Tensor, index: Tensor) -> Tensor:
         """Logits (..., U) of the units of codebook `index` (...) by their products with a guess of x (..., D).
 
         A Gaussian about a mean favours x by exp(mean x / variance), so each unit of which x is made by its product with
-        the mean. The variance is learnt, one for each codebook.
+        the mean. The weight of these products is learnt, one for each codebook.
         """
-        assert self.log_tilt is not None
-        scale = self.log_tilt.exp() / self.quantizer.squares()
-        table = torch.einsum("...d,kud->...ku", mean, scale[:, None, None] * self.quantizer.codebooks)
-        return torch.take_along_dim(table, index[..., None, None], dim=-2).squeeze(-2).float()
+        mean = mean.expand(*index.shape, -1)
+        found = mean.new_empty(*index.shape, self.quantizer.num_units)
+        for k in index.unique().tolist():  # a table of all codebooks would be M times as large
+            here = index == k
+            found[here] = (self.log_tilt[k].exp() * mean[here] @ self.quantizer.codebooks[k].mT).float()
+        return found
 
     def averages(self, error: Tensor, index: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the mean of error (B, S, draws) over targets, and of that at the first and at the last codebook."""
@@ -187,20 +194,21 @@ class QuantisedContinuousHead(QuantisedHead):
     Args:
         dim: width D of a concept.
         width: width H of a context and of the network.
-        options: as of QuantisedHead; the first guess adds what a Gaussian of variance 1 about it says of the residual.
+        options: as of QuantisedHead; the network learns what is missing to the residual that the first guess implies.
     """
 
     left: Tensor
 
     def __init__(self, dim: int, width: int, **options: Any) -> None:
         super().__init__(dim, width, **options)
-        num_codebooks = self.quantizer.num_codebooks
-        self.log_beta, self.log_tilt = nn.Parameter(torch.zeros(num_codebooks)), None
-        if self.regression is not None:
-            self.register_buffer("left", torch.ones(num_codebooks))
+        self.log_beta = nn.Parameter(torch.zeros(self.quantizer.num_codebooks))
+
+    def scale_guess(self, num_codebooks: int) -> None:
+        """Make what guess() needs."""
+        self.register_buffer("left", torch.ones(num_codebooks))
 
     def fit(self, x: Tensor) -> None:
-        """Fit the codebooks to normalised x (N, D), and measure the share of its variance that each has before it."""
+        """Fit the codebooks to normalised x (N, D), and measure the share of its square that each has before it."""
         super().fit(x)
         if self.regression is not None:
             some = x[torch.linspace(0, len(x) - 1, min(len(x), SAMPLE)).long()].float()
@@ -252,9 +260,10 @@ class QuantisedContinuousHead(QuantisedHead):
 
     def by_distance(self, residual: Tensor, k: int | Tensor) -> Tensor:
         """Logits (..., U) of the units of codebook k by their distance from residual (..., D)."""
-        return (
-            self.log_beta[k].exp() / self.quantizer.squares()[k] * self.quantizer.closeness(residual, k)
-        )  # arXiv:2412.08821, Eq. 23
+        # Makes beta a number without a unit. A corpus of few different sentences leaves nothing to later codebooks.
+        square = self.quantizer.codebooks[k].square().sum(-1).mean().clamp_min(1e-3)
+        beta = self.log_beta[k].exp() / square
+        return beta * self.quantizer.closeness(residual, k)  # arXiv:2412.08821, Eq. 23
 
     def logits(self, partial: Tensor, k: int, context: Tensor) -> Tensor:
         """Logits (B, Q, U) of the units of a codebook; linear in the residual, so guiding them guides the residual."""

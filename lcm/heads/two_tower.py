@@ -81,8 +81,9 @@ class TwoTowerHead(Denoiser):
         prediction: what the network predicts; x0 if not given.
         weight: weight of the squared error of x0 at each noise level, scaled to a mean of 1 over the grid. If not
             given, the loss is the squared error of what is predicted.
-        first_guess: learn a linear regression from the last context beside it, and with the network what is missing in
-            the posterior mean of x0 about that guess. The paper's has none, and learns far more slowly.
+        first_guess: predict x linearly from the last context too, and let the network, which is then told of that
+            context at its input and starts with an output of 0, learn the difference between the true x0 and the
+            posterior mean that this prediction implies. The paper's has none.
     """
 
     def __init__(
@@ -107,16 +108,10 @@ class TwoTowerHead(Denoiser):
         layers = nn.ModuleList(DenoiserLayer(width, num_heads, dropout) for _ in range(num_layers))
         self.layers = cast("Iterable[DenoiserLayer]", layers)
         self.norm, self.output = nn.RMSNorm(width), nn.Linear(width, dim)
-        self.regression: Regression | None = None
         if first_guess:
             self.regression, self.context = Regression(width, dim), nn.Linear(width, width)
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)
-
-    def align(self, weight: Tensor) -> None:
-        """Let the first guess be a part of what was read, from the input layer's weight (H, D)."""
-        if self.regression is not None:
-            self.regression.align(weight)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None
@@ -135,9 +130,9 @@ class TwoTowerHead(Denoiser):
 
     def remember(self, context: Tensor, memory: TowerMemory | None = None) -> TowerMemory:
         """Append the keys and values of contexts (B, S, H); the first call puts the zero vector before them."""
-        kept = context if self.regression is not None else None
         if memory is None:
-            return TowerMemory([layer.project(F.pad(context, (0, 0, 1, 0))) for layer in self.layers], kept)
+            layers = [layer.project(F.pad(context, (0, 0, 1, 0))) for layer in self.layers]
+            return TowerMemory(layers, None if self.regression is None else context)
         new = [layer.project(context) for layer in self.layers]
         layers = [
             (torch.cat((k, more_k), 2), torch.cat((v, more_v), 2))
@@ -154,7 +149,8 @@ class TwoTowerHead(Denoiser):
         embedded = self.time(embed_time(times, num_steps))
         h = self.input(x_t).float()  # the residual stream stays in float32 under autocast
         guess = None
-        if self.regression is not None and memory.contexts is not None:
+        if self.regression is not None:
+            assert memory.contexts is not None, "remember() keeps them"
             last = last_visible(memory.contexts, visible)
             guess, h = self.regression(last), h + self.context(last)
         seen = F.pad(visible, (1, 0), value=True)[:, None]  # (B, 1, Q, 1 + S): the zero vector is always there

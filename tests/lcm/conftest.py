@@ -30,7 +30,9 @@ def make_model(kind: str, dim: int = D) -> ConceptModel:
     )
     model: ConceptModel = {
         "regression": lambda: ConceptModel(dim, backbone, RegressionHead(dim, H)),
-        "two_tower": lambda: ConceptModel(dim, backbone, TwoTowerHead(dim, H, num_layers=2, num_heads=2, dropout=0.0)),
+        "two_tower": lambda: ConceptModel(
+            dim, backbone, TwoTowerHead(dim, H, num_layers=2, num_heads=2, dropout=0.0, first_guess=True)
+        ),
         "one_tower": lambda: OneTowerModel(dim, backbone),
     }[kind]()
     for parameter in model.parameters():  # AdaLN-zero and the level table start at zero, which would hide errors

@@ -38,12 +38,17 @@ def posterior_mean(x_t: Tensor, previous: Tensor | None, alpha: Tensor, sigma: T
     return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x_t - alpha * mean)
 
 
-@pytest.mark.parametrize(("decays", "near"), [(None, 0.1), ((0.5, 1.0), 0.15)], ids=["attention alone", "with means"])
+@pytest.mark.parametrize(
+    ("decays", "first_guess", "near"),
+    [(None, False, 0.1), ((0.5, 1.0), False, 0.15), ((0.5, 1.0), True, 0.15)],
+    ids=["attention alone", "with means", "first guess"],
+)
 def test_gaussian_walks_are_denoised_and_drawn_as_the_closed_form_says(
-    decays: tuple[float, ...] | None, near: float
+    decays: tuple[float, ...] | None, first_guess: bool, near: float
 ) -> None:
     torch.manual_seed(0)
-    model = OneTowerModel(1, CausalTransformer(width=32, num_layers=1, num_heads=2, dropout=0.0, decays=decays))
+    backbone = CausalTransformer(width=32, num_layers=1, num_heads=2, dropout=0.0, decays=decays)
+    model = OneTowerModel(1, backbone, first_guess=first_guess)
     model.normalizer.fit(torch.randn(10_000, 1, generator=seeded()))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=400)

@@ -1,17 +1,24 @@
-"""A generative head that starts from a regression: untrained, it is exact for Gaussian data of variance 1."""
+"""Heads with a first guess; untrained, what they denoise is exact for Gaussian data of variance 1."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lcm.diffusion import CosineSchedule, NoiseSchedule, SigmoidSchedule
+from data.batch import ConceptBatch
+from lcm.backbone import CausalTransformer
+from lcm.diffusion import CosineSchedule, NoiseSchedule, SigmoidSchedule, posterior_mean
 from lcm.heads.energy import EnergyHead
-from lcm.heads.flow import FlowHead
+from lcm.heads.flow import FlowHead, mean_velocity
 from lcm.heads.flow_two_tower import FlowTwoTowerHead
+from lcm.heads.head import SHRUNK
 from lcm.heads.two_tower import TwoTowerHead
+from lcm.heads.with_contrast import WithContrast
+from lcm.model import earlier
+from lcm.one_tower import OneTowerModel
 from lcm.predictions import EpsilonPrediction, Prediction, VPrediction, X0Prediction
 
 B, S, D, H = 2, 5, 7, 16
@@ -25,7 +32,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
 
 def knowing(head: Any) -> Any:
     """Return a head whose regression reads the mean of x off the first D entries of a context."""
-    head.align(torch.eye(H, D) / 0.3)
+    head.align(torch.eye(H, D) / SHRUNK)
     return head.eval()
 
 
@@ -77,13 +84,48 @@ def test_a_fresh_energy_head_draws_its_guess() -> None:
     torch.testing.assert_close(found, torch.cat((torch.zeros(B, 1, D), context[:, :-1, :D]), 1))
 
 
+def test_the_implied_velocity_is_that_to_the_posterior_mean() -> None:
+    x_t, mean, t = torch.randn(B, S, D), torch.randn(B, S, D), torch.rand(B, S, 1) * 0.9 + 0.1
+    expected = (x_t - posterior_mean(x_t, mean, 1 - t, t)) / t
+    torch.testing.assert_close(mean_velocity(x_t, mean, t), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(mean_velocity(x_t, mean, torch.zeros(1)), -x_t)  # x is known, the noise is 0 on average
+
+
+def test_a_fresh_one_tower_denoises_what_its_input_layer_reads() -> None:
+    torch.manual_seed(0)
+    backbone = CausalTransformer(width=H, num_layers=1, num_heads=2, decays=(1.0,))
+    model = OneTowerModel(D, backbone, first_guess=True).eval()
+    model.normalizer.fit(torch.randn(100, D))
+    mask = torch.ones(B, S, dtype=torch.bool)
+    batch = ConceptBatch(torch.randn(B, S, D), mask, torch.zeros(B, S, dtype=torch.long))
+    torch.nn.init.zeros_(model.input.time[-1].weight)  # type: ignore[index, union-attr, operator]
+    x = model.normalizer(batch.concepts)
+    _, cache = model.contexts(x)
+    x_t, t = torch.randn(B, S, D), torch.full((B, S), 0.5)
+    found = model.head.denoise(x_t, t, partial(model.along, cache), earlier(batch))
+    previous = torch.cat((torch.zeros(B, 1, D), x[:, :-1]), 1)  # a lone mean of all starts with no weight
+    alpha, sigma = (level[..., None] for level in model.head.schedule(t))
+    torch.testing.assert_close(found, posterior_mean(x_t, SHRUNK * previous, alpha, sigma), atol=1e-5, rtol=1e-5)
+
+
+def test_a_one_tower_without_means_has_nothing_to_guess_from() -> None:
+    with pytest.raises(ValueError, match="made of recent means; give its backbone decays"):
+        OneTowerModel(D, CausalTransformer(width=H, num_layers=1, num_heads=2), first_guess=True)
+
+
+def test_a_contrastive_loss_beside_a_head_leaves_its_guess_aligned() -> None:
+    head, reading = HEADS["energy"](first_guess=True), nn.init.orthogonal_(torch.empty(H, D))
+    WithContrast(head, D, H).align(reading)
+    torch.testing.assert_close(head.regression.weight, SHRUNK * reading.T)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_the_guess_starts_with_a_part_of_what_was_read_and_is_learnt(name: str, generator: torch.Generator) -> None:
     head, reading = HEADS[name](first_guess=True), nn.init.orthogonal_(torch.empty(H, D))
     head.align(reading)
     regression = getattr(head, "tower", head).regression
     x = torch.randn(B, S, D)
-    torch.testing.assert_close(regression(x @ reading.T), 0.3 * x)
+    torch.testing.assert_close(regression(x @ reading.T), SHRUNK * x)
     target = torch.ones(B, S, dtype=torch.bool)
     head.loss(torch.randn(B, S, H), x, target, before(), generator)["loss"].backward()
     assert regression.weight.grad.any() and regression.bias.grad.any()
