@@ -94,7 +94,7 @@ done | xargs -P "$LANES" -n 2 bash -c 'train "$@"' train
     --out "$WORK/measured" ${MEASURE[@]+"${MEASURE[@]}"}
 "$PYTHON" $HERE/speed.py --rows $HERE/rows.yaml --runs "$WORK/runs" --store "${stores[0]}" --out "$WORK/speed.json" \
     --rounds "$ROUNDS"
-"$PYTHON" $HERE/step_cost.py --runs "$WORK/runs" | tee "$WORK/step_cost.md"
+"$PYTHON" $HERE/first_guess.py --runs "$WORK/runs" | tee "$WORK/first_guess.md"
 
 # 5. Table and figure.
 "$PYTHON" $HERE/table.py "$WORK/measured" "$RESULTS/results.csv" "$WORK/speed.json" | tee "$WORK/tables.md"
