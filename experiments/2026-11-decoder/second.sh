@@ -59,6 +59,9 @@ for row in ${ONLY:-control codec correction}; do
         correction)
             train correction "-c configs/decoder.yaml -c configs/correction.yaml" --trainer.max_steps 60 --trainer.val_check_interval 60
             measure correction "$OLD" --corrections 2
+            # Two rounds bring as many candidates again each: what as many from the start are worth.
+            "$PYTHON" $HERE/measure.py --decoder "correction24=$WORK/correction/best.ckpt" --stores "$OLD" --out "$WORK/measured" \
+                --sentences "$SENTENCES" --candidates 24
             ;;
     esac
 done
