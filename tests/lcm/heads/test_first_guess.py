@@ -70,12 +70,12 @@ def test_a_fresh_two_tower_denoises_gaussian_data_exactly(prediction: Prediction
 def test_a_fresh_head_draws_gaussians_about_its_guess(
     name: str, options: dict[str, Any], generator: torch.Generator
 ) -> None:
-    head, context, visible = knowing(HEADS[name](first_guess=True)), torch.randn(1, 1, H), torch.ones(1, 20_000, 1)
+    head, context, visible = knowing(HEADS[name](first_guess=True)), torch.randn(1, 1, H), torch.ones(1, 4000, 1)
     with torch.no_grad():
         found = head.sample(head.remember(context), visible.bool(), generator=generator, **options)[0]
-    torch.testing.assert_close(found.mean(0), context[0, 0, :D], atol=0.03, rtol=0)
-    torch.testing.assert_close(found.std(0), torch.ones(D), atol=0.03, rtol=0)
-    assert (found.T.corrcoef() - torch.eye(D)).abs().max() < 0.03
+    torch.testing.assert_close(found.mean(0), context[0, 0, :D], atol=0.06, rtol=0)
+    torch.testing.assert_close(found.std(0), torch.ones(D), atol=0.06, rtol=0)
+    assert (found.T.corrcoef() - torch.eye(D)).abs().max() < 0.06
 
 
 def test_a_fresh_energy_head_draws_its_guess() -> None:
