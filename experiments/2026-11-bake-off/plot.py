@@ -12,7 +12,7 @@ from table import PLAIN
 SHOWN = {"point", "draw"}  # other ways of asking are points of the last panel
 LEFT_OUT = ("the true concept",)
 MARKERS = "sv^D<>PX*"  # of baselines, which are grey
-COLOURS = [*(f"C{i}" for i in range(10)), "black", "gold"]  # of models
+COLOURS = [*(f"C{i}" for i in range(10) if i != 7), "black", "gold"]  # of models; C7 is grey
 Result = dict[str, str]
 
 
@@ -45,7 +45,7 @@ def draw_lines(ax: Axes, rows: Sequence[Result], column: str, colours: dict[str,
     ranges = sorted({row["positions"] for row in mine}, key=lambda name: int(name.split("-")[0]))
     asked: dict[str, str] = {}  # of several ways the one that draws, else the first
     for row in mine:
-        if row["row"] not in asked or row["answer"] in SHOWN:
+        if row["row"] not in asked or row["answer"] in (SHOWN if column == "CA" else {"draw"}):
             asked[row["row"]] = row["answer"]
     for i, (name, answer) in enumerate(asked.items()):
         line = [row for row in mine if (row["row"], row["answer"]) == (name, answer)]
