@@ -117,7 +117,7 @@ def test_it_learns_three_documents(model: ConceptModel) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-20:]) < sum(losses[:20]) / 5
+    assert sum(losses[-20:]) / 20 < 0.25  # of a variance of 1; other documents at every step leave 0.55 and more
 
 
 def test_other_rows_can_be_read_in_place_of_the_batch(model: ConceptModel, batch: ConceptBatch) -> None:
