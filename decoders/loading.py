@@ -54,7 +54,13 @@ def load_task(path: str | Path, task: type[Task], what: str, *others: type[Task]
     found = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
     if found not in [known.__name__ for known in (task, *others)]:
         raise ValueError(f"{path} holds a {found}, expected a {task.__name__}; give the checkpoint of a {what}")
-    return task.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+    # As under the command line, the task is told its parameters. Otherwise save_hyperparameters() keeps and copies the
+    # modules that it is given: a language model twice in memory, and half of the time.
+    from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+    parameters = dict(content["hyper_parameters"])
+    with _given_hyperparameters_context(parameters, parameters.pop("_instantiator", "")):
+        return task.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
 
 
 def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> PrefixDecoder:

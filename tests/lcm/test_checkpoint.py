@@ -34,6 +34,13 @@ def test_a_truncated_checkpoint_is_damaged(fit: Callable[..., Path]) -> None:
         load_model(path)
 
 
+def test_a_task_that_is_loaded_keeps_its_settings_and_no_copy_of_its_model(fit: Callable[..., Path]) -> None:
+    path = fit(head="regression", steps=1) / "last.ckpt"
+    kept, stored = load_model(path).hparams, torch.load(path, weights_only=True)["hyper_parameters"]
+    assert kept == stored
+    assert isinstance(kept["model"], dict)
+
+
 def test_a_concept_model_is_no_decoder(fit: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="holds a LCMTask, expected a DecoderTask"):
         load_decoder(fit(head="regression", steps=1) / "last.ckpt")
