@@ -10,8 +10,9 @@ from torch import Tensor
 
 from data.batch import ConceptBatch
 from lcm.backbone import CausalTransformer
+from lcm.heads.categorical import draw, keep_likeliest
 from lcm.heads.head import SHRUNK
-from lcm.heads.quantised import QuantisedContinuousHead, QuantisedHead, draw, keep_likeliest
+from lcm.heads.quantised import QuantisedContinuousHead, QuantisedHead
 from lcm.model import ConceptModel
 
 pytest.importorskip("faiss", reason="faiss is an extra")
