@@ -3,16 +3,24 @@
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from lcm.diffusion import CosineSchedule, NoiseSchedule, add_noise, guide, posterior_mean
-from lcm.heads.head import GuessingHead, by_noise, check_cond_dropout, check_guidance, drop_contexts, mean_over
+from lcm.heads.head import (
+    GuessingHead,
+    Regression,
+    by_noise,
+    check_cond_dropout,
+    check_guidance,
+    drop_contexts,
+    mean_over,
+)
 from lcm.predictions import ClampedSNR, Prediction, X0Prediction
 from lcm.samplers import Sampler, ddim
 
 
 class Denoiser(GuessingHead):
-    """Diffusion in concept space; a subclass brings the network, in denoise().
+    """Diffusion in concept space; a subclass brings the network, in denoise(), and its last layer.
 
     Every position has its own noise level in training. For classifier-free guidance a position loses all contexts with
     probability cond_dropout, by itself.
@@ -27,6 +35,7 @@ class Denoiser(GuessingHead):
     """
 
     loss_weight: Tensor
+    output: nn.Linear
 
     def __init__(
         self,
@@ -53,6 +62,12 @@ class Denoiser(GuessingHead):
             loss_weight = weight(alpha, sigma)
             loss_weight = loss_weight / loss_weight[1:].mean()  # training takes no time 0
         self.register_buffer("loss_weight", loss_weight, persistent=False)
+
+    def guess_first(self, width: int) -> None:
+        """Add a first guess made of contexts of a width, beside a network whose output then starts at 0."""
+        self.regression = Regression(width, self.dim)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def denoise(self, x_t: Tensor, t: Tensor, memory: Any, visible: Tensor) -> Tensor:
         """Predict x0 (B, Q, D), float32, from x_t (B, Q, D) at times t (B, Q), seeing visible (B, Q, S) of memory."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from lcm.backbone import SwiGLU
 from lcm.denoiser import Denoiser
 from lcm.diffusion import NoiseSchedule, embed_time
-from lcm.heads.head import Regression, last_visible
+from lcm.heads.head import last_visible
 from lcm.predictions import ClampedSNR, Prediction
 
 
@@ -109,9 +109,8 @@ class TwoTowerHead(Denoiser):
         self.layers = cast("Iterable[DenoiserLayer]", layers)
         self.norm, self.output = nn.RMSNorm(width), nn.Linear(width, dim)
         if first_guess:
-            self.regression, self.context = Regression(width, dim), nn.Linear(width, width)
-            nn.init.zeros_(self.output.weight)
-            nn.init.zeros_(self.output.bias)
+            self.guess_first(width)
+            self.context = nn.Linear(width, width)
 
     def loss(
         self, context: Tensor, x: Tensor, target: Tensor, visible: Tensor, generator: Generator | None = None

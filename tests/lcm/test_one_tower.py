@@ -18,8 +18,9 @@ from lcm.checkpoint import load_model
 from lcm.diffusion import CosineSchedule, SigmoidSchedule, embed_time
 from lcm.generation import continue_concepts
 from lcm.heads.head import drop_contexts
+from lcm.heads.one_tower import TimedInput
 from lcm.model import earlier
-from lcm.one_tower import OneTowerModel, TimedInput
+from lcm.one_tower import OneTowerModel
 from lcm.predictions import EpsilonPrediction, VPrediction
 from lcm.retention import RetentiveTransformer
 from lcm.task import LCMTask

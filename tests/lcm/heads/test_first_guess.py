@@ -15,6 +15,7 @@ from lcm.heads.energy import EnergyHead
 from lcm.heads.flow import FlowHead, mean_velocity
 from lcm.heads.flow_two_tower import FlowTwoTowerHead
 from lcm.heads.head import SHRUNK
+from lcm.heads.one_tower import TimedInput
 from lcm.heads.two_tower import TwoTowerHead
 from lcm.heads.with_contrast import WithContrast
 from lcm.model import earlier
@@ -98,7 +99,9 @@ def test_a_fresh_one_tower_denoises_what_its_input_layer_reads() -> None:
     model.normalizer.fit(torch.randn(100, D))
     mask = torch.ones(B, S, dtype=torch.bool)
     batch = ConceptBatch(torch.randn(B, S, D), mask, torch.zeros(B, S, dtype=torch.long))
-    torch.nn.init.zeros_(model.input.time[-1].weight)  # type: ignore[index, union-attr, operator]
+    assert isinstance(model.input, TimedInput)
+    for parameter in model.input.time.parameters():
+        torch.nn.init.zeros_(parameter)
     x = model.normalizer(batch.concepts)
     _, cache = model.contexts(x)
     x_t, t = torch.randn(B, S, D), torch.full((B, S), 0.5)

@@ -26,9 +26,9 @@ PREDICTIONS = [X0Prediction(), VPrediction(), EpsilonPrediction()]
 every_prediction = pytest.mark.parametrize("prediction", PREDICTIONS, ids=["x0", "v", "epsilon"])
 
 
-def randomised(**options: bool) -> TwoTowerHead:
+def randomised(first_guess: bool = False) -> TwoTowerHead:
     torch.manual_seed(0)
-    head = TwoTowerHead(D, H, num_layers=2, num_heads=2, dropout=0.0, **options)  # type: ignore[arg-type]
+    head = TwoTowerHead(D, H, num_layers=2, num_heads=2, dropout=0.0, first_guess=first_guess)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return head.eval()
