@@ -12,10 +12,12 @@ from time import process_time
 import torch
 from jsonargparse import auto_cli
 from table import PLAIN
+from torch.nn import Linear
 from torch.nn.functional import cosine_similarity, normalize
 
 from data.batch import ConceptBatch
 from lcm.checkpoint import load_model
+from lcm.heads.head import Regression
 from lcm.model import ConceptModel
 from lcm.quiet import quiet
 from lcm.table import to_markdown
@@ -36,10 +38,9 @@ def step(model: ConceptModel, optimizer: torch.optim.Optimizer, batch: ConceptBa
 
 def cosine_with_start(model: ConceptModel) -> float:
     """Return the cosine of a regression with its start, the input layer's weight transposed, as that is now."""
-    head = getattr(model.head, "head", model.head)
-    head = getattr(head, "tower", head)
-    reading = getattr(model.input, "concept", model.input)
-    return cosine_similarity(head.regression.weight.flatten(), reading.weight.T.flatten(), dim=0).item()
+    regression = next(module for module in model.head.modules() if isinstance(module, Regression))
+    reading = next(module for module in model.input.modules() if isinstance(module, Linear))  # the first reads concepts
+    return cosine_similarity(regression.weight.flatten(), reading.weight.T.flatten(), dim=0).item()
 
 
 def main(runs: Path, *, rounds: int = 7) -> None:

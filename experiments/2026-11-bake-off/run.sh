@@ -27,6 +27,12 @@ export STEPS OVERLAY WORK
 # Steps of a head in 180 s of one quiet thread of our machine (README: how they were found, and what a first guess adds);
 # STEPS=N gives all heads N.
 steps_of() {
+    if [[ $1 == *_12min ]]; then
+        local quarter
+        quarter=$(steps_of "${1%_12min}") || return 1
+        echo $((4 * quarter)) # 720 s
+        return
+    fi
     case ${1%_plain} in
         contrastive) echo 162 ;;
         regression) echo 187 ;;
@@ -38,7 +44,6 @@ steps_of() {
         flow_two_tower) echo 108 ;;
         quantised) echo 136 ;;
         quantised_continuous) echo 124 ;;
-        contrastive_12min) echo 648 ;; # 720 s
         *) echo "no steps are known for $1; give STEPS" >&2; return 1 ;;
     esac
 }
