@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from data.store import check_encoder
+from decoders.export import build_decoder, load_adapter, of_checkpoint
 from decoders.prefix import PrefixDecoder
 
 if TYPE_CHECKING:
@@ -37,23 +38,27 @@ def read_checkpoint(path: str | Path, what: str) -> dict[str, Any]:
     return content
 
 
-def load_task(path: str | Path, task: type[Task], what: str, *others: type[Task]) -> Task:
+def check_kind(content: dict[str, Any], path: str | Path, expected: str, what: str, *others: str) -> None:
+    """Refuse a checkpoint's content that is of another class of task than these."""
+    found = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
+    if found not in (expected, *others):
+        raise ValueError(f"{path} holds a {found}, expected a {expected}; give the checkpoint of a {what}")
+
+
+def load_task(path: str | Path, task: type[Task], what: str) -> Task:
     """Rebuild a task from its checkpoint, on the CPU, ready to use; nothing of a stranger's file is run.
 
     Args:
         path: the checkpoint.
         task: class that it has to hold.
         what: what the user knows it as, for messages.
-        others: its subclasses that will do as well.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is none of ours, is damaged, or holds another kind of task.
     """
     content = read_checkpoint(path, what)
-    found = str(content["hyper_parameters"]["_class_path"]).rpartition(".")[2]
-    if found not in [known.__name__ for known in (task, *others)]:
-        raise ValueError(f"{path} holds a {found}, expected a {task.__name__}; give the checkpoint of a {what}")
+    check_kind(content, path, task.__name__, what)
     # As under the command line, the task is told its parameters. Otherwise save_hyperparameters() keeps and copies the
     # modules that it is given: a language model twice in memory, and half of the time.
     from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
@@ -66,6 +71,8 @@ def load_task(path: str | Path, task: type[Task], what: str, *others: type[Task]
 def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> PrefixDecoder:
     """Return a trained decoder, on the CPU, its LoRA matrices merged: ready to decode, not to train on.
 
+    It is built without its task, since Lightning takes longer to import than a decoder to load.
+
     Args:
         path: checkpoint that "lcm fit -c configs/decoder.yaml" wrote, or folder that `export_adapter` wrote.
         encoder_fingerprint: fingerprint of the encoder whose concepts are to be decoded; None does not check.
@@ -74,12 +81,14 @@ def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> Pr
         FileNotFoundError: there is no such file, or the language model that it names is not here.
         ValueError: the file is no decoder's checkpoint, is damaged, or its decoder reads another encoder's concepts.
     """
-    from decoders.correction import CorrectionTask
-    from decoders.export import load_adapter
-    from decoders.task import DecoderTask
-
     path = Path(path)
-    decoder = load_adapter(path) if path.is_dir() else load_task(path, DecoderTask, "decoder", CorrectionTask).decoder
+    if path.is_dir():
+        decoder = load_adapter(path)
+    else:
+        content = read_checkpoint(path, "decoder")
+        check_kind(content, path, "DecoderTask", "decoder", "CorrectionTask")
+        recipe, weights = of_checkpoint(content, path)
+        decoder = build_decoder(recipe["class_path"], recipe["init_args"], weights, path)
     if encoder_fingerprint is not None:
         check_encoder(decoder.encoder or "unknown", encoder_fingerprint, f"the decoder {path}")
     decoder.llm.merge_lora()

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,9 @@ def test_a_checkpoint_rebuilds_it_to_the_bit(make_small: Make, tmp_path: Path) -
     assert len(ready.decode(concepts, sentences[:3], max_new_tokens=8)) == 3
     left, right = (d.nll(concepts, sentences[:3]).total for d in (ready, trained))
     torch.testing.assert_close(left, right, rtol=2e-2, atol=0.0)
+
+    alone = f"import sys; from decoders.loading import load_decoder; load_decoder({str(tmp_path / 'last.ckpt')!r})"
+    subprocess.run([sys.executable, "-c", f"{alone}; assert 'lightning' not in sys.modules"], check=True)
 
 
 def test_it_keeps_its_vocabulary_when_fitted_again(make_small: Make, reader: HashingEncoder) -> None:
