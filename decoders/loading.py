@@ -2,18 +2,13 @@
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import torch
 
 from data.store import check_encoder
 from decoders.export import build_decoder, load_adapter, of_checkpoint
 from decoders.prefix import PrefixDecoder
-
-if TYPE_CHECKING:
-    from lightning import LightningModule
-
-Task = TypeVar("Task", bound="LightningModule")
 
 
 def read_checkpoint(path: str | Path, what: str) -> dict[str, Any]:
@@ -45,30 +40,7 @@ def check_kind(content: dict[str, Any], path: str | Path, expected: str, what: s
         raise ValueError(f"{path} holds a {found}, expected a {expected}; give the checkpoint of a {what}")
 
 
-def load_task(path: str | Path, task: type[Task], what: str) -> Task:
-    """Rebuild a task from its checkpoint, on the CPU, ready to use; nothing of a stranger's file is run.
-
-    Args:
-        path: the checkpoint.
-        task: class that it has to hold.
-        what: what the user knows it as, for messages.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is none of ours, is damaged, or holds another kind of task.
-    """
-    content = read_checkpoint(path, what)
-    check_kind(content, path, task.__name__, what)
-    # As under the command line, the task is told its parameters. Otherwise save_hyperparameters() keeps and copies the
-    # modules that it is given: a language model twice in memory, and half of the time.
-    from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
-
-    parameters = dict(content["hyper_parameters"])
-    with _given_hyperparameters_context(parameters, parameters.pop("_instantiator", "")):
-        return task.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
-
-
-def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> PrefixDecoder:
+def load_decoder(path: str | Path, encoder_fingerprint: str | None = None, *, merge: bool = True) -> PrefixDecoder:
     """Return a trained decoder, on the CPU, its LoRA matrices merged: ready to decode, not to train on.
 
     It is built without its task, since Lightning takes longer to import than a decoder to load.
@@ -76,6 +48,7 @@ def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> Pr
     Args:
         path: checkpoint that "lcm fit -c configs/decoder.yaml" wrote, or folder that `export_adapter` wrote.
         encoder_fingerprint: fingerprint of the encoder whose concepts are to be decoded; None does not check.
+        merge: whether to merge them; if not, it decodes more slowly, and may be trained on or exported.
 
     Raises:
         FileNotFoundError: there is no such file, or the language model that it names is not here.
@@ -91,5 +64,6 @@ def load_decoder(path: str | Path, encoder_fingerprint: str | None = None) -> Pr
         decoder = build_decoder(recipe["class_path"], recipe["init_args"], weights, path)
     if encoder_fingerprint is not None:
         check_encoder(decoder.encoder or "unknown", encoder_fingerprint, f"the decoder {path}")
-    decoder.llm.merge_lora()
+    if merge:
+        decoder.llm.merge_lora()
     return decoder

@@ -1,15 +1,42 @@
 """Opening a concept model and the encoder that it was trained with."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from data.store import check_encoder
-from decoders.loading import load_task
+from decoders.loading import check_kind, read_checkpoint
 from encoders.encoder import SentenceEncoder, load_encoder
-from lcm.task import LCMTask
+from lcm.model import ConceptModel
+
+_PREFIX = "model."  # of the model's weights in its task
 
 
-def load_model(path: str | Path, encoder_fingerprint: str | None = None) -> LCMTask:
-    """Return the task of a checkpoint, whose `model` is ready to predict, on the CPU.
+@dataclass(frozen=True)
+class TrainedModel:
+    """A concept model and what its checkpoint says of its training.
+
+    Attributes:
+        model: ready to predict, on the CPU.
+        encoder: fingerprint of the encoder whose concepts it predicts.
+        encoder_name: name that makes this encoder again.
+        length: longest window of the training, in rows; generation looks back no further.
+        levels: levels of headings in the training data; generation gives its headings no other.
+    """
+
+    model: ConceptModel
+    encoder: str
+    encoder_name: str
+    length: int
+    levels: list[int]
+
+
+def load_model(path: str | Path, encoder_fingerprint: str | None = None) -> TrainedModel:
+    """Return the model of a checkpoint; nothing of a stranger's file is run.
+
+    It is built without its task, since Lightning takes longer to import than a model to load.
 
     Args:
         path: checkpoint that "lcm fit" wrote.
@@ -19,10 +46,34 @@ def load_model(path: str | Path, encoder_fingerprint: str | None = None) -> LCMT
         FileNotFoundError: there is no such file.
         ValueError: the file is no concept model's checkpoint, is damaged, or its model knows another encoder.
     """
-    task = load_task(path, LCMTask, "concept model")
+    from jsonargparse import ArgumentParser
+
+    content = read_checkpoint(path, "concept model")
+    check_kind(content, path, "LCMTask", "concept model")
+    settings = content["hyper_parameters"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ConceptModel, "model", fail_untyped=False)
+    model = parser.instantiate(parser.parse_object({"model": settings["model"]})).model
+    check_weights(content["state_dict"], {f"{_PREFIX}{name}": value for name, value in model.state_dict().items()})
+    model.load_state_dict({name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items()})
+    told = {name: settings[name] for name in ("encoder", "encoder_name", "length")}
+    trained = TrainedModel(model.eval(), levels=settings["levels"] or [], **told)
     if encoder_fingerprint is not None:
-        check_encoder(task.encoder or "unknown", encoder_fingerprint, f"the model {path}")
-    return task
+        check_encoder(trained.encoder or "unknown", encoder_fingerprint, f"the model {path}")
+    return trained
+
+
+def check_weights(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse the weights of another model, or of older code, whose models measured and learnt other things."""
+    other = found.keys() ^ own.keys()
+    other |= {name for name in found.keys() & own.keys() if found[name].shape != own[name].shape}
+    if other:
+        name = min(other)
+        sizes = [list(some[name].shape) if name in some else "none" for some in (found, own)]
+        raise ValueError(
+            f"the checkpoint is of another model: {name} is {sizes[0]} there and {sizes[1]} here; give the yaml "
+            'files and options that it was trained with, or, if older code wrote it, run "lcm fit" again'
+        )
 
 
 def open_encoder(name: str, fingerprint: str, whose: str) -> SentenceEncoder:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from data.batch import ConceptBatch
 from data.loader import keyed_generator
 from data.store import check_encoder
+from lcm.checkpoint import check_weights
 from lcm.distributed import fit_once, shard, share_of_targets
 from lcm.model import ConceptModel
 
@@ -64,15 +65,7 @@ class LCMTask(LightningModule):
         found, own = checkpoint.get("state_dict"), self.state_dict()
         if not found:
             return  # a sharded one is held elsewhere
-        other = found.keys() ^ own.keys()
-        other |= {name for name in found.keys() & own.keys() if found[name].shape != own[name].shape}
-        if other:
-            name = min(other)
-            sizes = [list(some[name].shape) if name in some else "none" for some in (found, own)]
-            raise ValueError(
-                f"the checkpoint is of another model: {name} is {sizes[0]} there and {sizes[1]} here; give the yaml "
-                'files and options that it was trained with, or, if older code wrote it, run "lcm fit" again'
-            )
+        check_weights(found, own)
 
     def configure_model(self) -> None:
         """Spread the weights over processes under ModelParallelStrategy; Lightning calls it behind setup()."""

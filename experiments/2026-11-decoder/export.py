@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 
 from decoders.export import export_adapter
-from decoders.loading import load_task
-from decoders.task import DecoderTask
+from decoders.loading import load_decoder
 
 
 def main() -> None:
     """Write it; what is given behind the folder goes on the card."""
     checkpoint, folder, *facts = sys.argv[1:]
     card = {key: value for key, _, value in (fact.partition("=") for fact in facts)}
-    written = export_adapter(load_task(checkpoint, DecoderTask, "decoder").decoder, folder, card)
+    written = export_adapter(load_decoder(checkpoint, merge=False), folder, card)
     size = sum(file.stat().st_size for file in Path(written).iterdir())
     sys.stdout.write(f"{written}: {size / 1e6:.1f} MB\n")
 

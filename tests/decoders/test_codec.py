@@ -15,7 +15,7 @@ from decoders.codec import CodecTask
 from decoders.codec_encoder import TrainableEncoder, structure_error
 from decoders.codec_export import CodecExport, export_codec
 from decoders.evaluation import score_texts
-from decoders.loading import load_decoder, load_task
+from decoders.loading import load_decoder
 from decoders.module import SentenceBatch, SentenceDataModule
 from decoders.prefix import PrefixDecoder
 from encoders.encoder import load_encoder
@@ -194,7 +194,7 @@ def test_what_is_left_behind_opens_as_encoder_and_decoder(
         load_decoder(folder / "decoder.ckpt", bert_store.encoder)
     assert {path.name for path in folder.iterdir()} == {"encoder", "decoder.ckpt", "last.ckpt"}  # nothing half-written
 
-    rebuilt = load_task(folder / "last.ckpt", CodecTask, "codec")
+    rebuilt = CodecTask.load_from_checkpoint(folder / "last.ckpt", weights_only=True).eval()
     rebuilt.encoder.dtype = "float32"
     assert torch.equal(rebuilt.encoder(sentences), concepts)
 

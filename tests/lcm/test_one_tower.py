@@ -343,7 +343,7 @@ def test_yaml_makes_it_and_a_checkpoint_rebuilds_it(fit: Callable[..., Path], st
     assert isinstance(model.head.prediction, VPrediction)
     torch.testing.assert_close(model.head.schedule.alpha, SigmoidSchedule(gamma=3.5).alpha)
     prefix = torch.from_numpy(store[0][:5].astype("float32"))[None]
-    first, second = (t.eval().model.predict_next(prefix, generator=seeded()) for t in (task, again))
+    first, second = (m.predict_next(prefix, generator=seeded()) for m in (model, again.eval().model))
     assert torch.equal(first, second)
 
 

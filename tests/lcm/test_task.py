@@ -33,7 +33,8 @@ def test_a_checkpoint_rebuilds_itself(fit: Fit, head: str, store: ConceptStore) 
     assert task.model.normalizer.fitted
     prefix = torch.from_numpy(store[0][:5].astype("float32"))[None]
     first, second = (
-        t.eval().model.predict_next(prefix, generator=torch.Generator().manual_seed(0)) for t in (task, again)
+        model.predict_next(prefix, generator=torch.Generator().manual_seed(0))
+        for model in (task.model, again.eval().model)
     )
     assert torch.equal(first, second)
 
