@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from table import PLAIN
+from table import LONGER, PLAIN
 
 SHOWN = {"point", "draw"}  # other ways of asking are points of the last panel
 LEFT_OUT = ("the true concept",)
@@ -25,7 +25,8 @@ def main(results: str, out: str) -> None:
     by_ca, by_energy, plane = figure.subplots(1, 3)
     models = list(dict.fromkeys(row["row"] for row in rows if row["kind"] == "model"))
     others = list(dict.fromkeys(row["row"] for row in rows if row["kind"] != "model"))
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(models)}
+    once = list(dict.fromkeys(name.removesuffix(LONGER) for name in models))
+    colours = {name: COLOURS[once.index(name.removesuffix(LONGER)) % len(COLOURS)] for name in models}
     colours |= {name: str(0.15 + 0.7 * i / max(len(others), 1)) for i, name in enumerate(others)}
     draw_lines(by_ca, rows, "CA", colours)
     by_ca.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
@@ -40,7 +41,10 @@ def main(results: str, out: str) -> None:
 
 
 def draw_lines(ax: Axes, rows: Sequence[Result], column: str, colours: dict[str, str]) -> None:
-    """Draw a line a row of the table over ranges of rows of the document, with 95 % intervals; baselines dashed."""
+    """Draw a line a row of the table over ranges of rows of the document, with 95 % intervals; baselines dashed.
+
+    A row trained longer is dotted, in the colour of the other.
+    """
     mine = [row for row in rows if row["column"] == column and row["positions"] != "all"]
     ranges = sorted({row["positions"] for row in mine}, key=lambda name: int(name.split("-")[0]))
     asked: dict[str, str] = {}  # of several ways the one that draws, else the first
@@ -50,15 +54,16 @@ def draw_lines(ax: Axes, rows: Sequence[Result], column: str, colours: dict[str,
     for i, (name, answer) in enumerate(asked.items()):
         line = [row for row in mine if (row["row"], row["answer"]) == (name, answer)]
         at = [ranges.index(row["positions"]) + 0.02 * (i - len(asked) / 2) for row in line]
-        style = "-" if line[0]["kind"] == "model" else "--"
+        model = line[0]["kind"] == "model"
+        style = (":" if name.endswith(LONGER) else "-") if model else "--"
         ax.errorbar(
             at,
             [float(row["mean"]) for row in line],
             [float(row["half_width"]) if int(row["documents"]) > 3 else 0.0 for row in line],
             linestyle=style,
-            linewidth=1.8 if style == "-" else 1.0,
+            linewidth=1.8 if model else 1.0,
             elinewidth=0.6,
-            marker="o" if style == "-" else MARKERS[i % len(MARKERS)],
+            marker="o" if model else MARKERS[i % len(MARKERS)],
             markersize=4,
             color=colours[name],
             label=name,

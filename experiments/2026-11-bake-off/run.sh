@@ -16,8 +16,9 @@ if [[ ${SIZE:-full} == smoke ]]; then
 else
     CORPORA="sotu shakespeare austen moby-dick grimm anarchism"
     HEADS=${HEADS:-"contrastive regression two_tower energy flow one_tower energy_contrastive flow_two_tower quantised \
-        quantised_continuous contrastive_12min two_tower_plain energy_plain flow_plain one_tower_plain \
-        energy_contrastive_plain flow_two_tower_plain quantised_plain quantised_continuous_plain"}
+        quantised_continuous contrastive_12min two_tower_12min energy_12min flow_12min one_tower_12min \
+        two_tower_plain energy_plain flow_plain one_tower_plain energy_contrastive_plain flow_two_tower_plain \
+        quantised_plain quantised_continuous_plain"}
     SEEDS=${SEEDS:-"0 1 2"} STEPS=${STEPS:-} OVERLAY=$HERE/size.yaml
     WORK=$ARTIFACTS/bake-off RESULTS=$HERE
     MEASURE=() DECODER_SIZE="" ROUNDS=5

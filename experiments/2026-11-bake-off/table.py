@@ -26,6 +26,7 @@ BY_POSITION = ("CA", "R@10", "energy score")
 NO_RIVAL = ("the true concept",)
 NOT_RUN = "not run"
 PLAIN = "_plain"  # ends the name of a row that differs from another in that it has no first guess
+LONGER = "_12min"  # ends the name of a row that was trained four times as long
 COSTS = {"steps": "steps", "concepts": "concepts seen", "seconds": "wall clock, s, shared machine"}
 HEAD = ["row", "kind", "answer", "column", "positions", "mean", "half_width", "sd_seeds", "seeds", "count", "documents"]
 
@@ -165,14 +166,14 @@ def gaps(entry: Entry, rivals: Sequence[Entry], positions: Mapping[str, Any]) ->
     }
 
 
-def guess_row(entry: Entry, plain: Entry, positions: Mapping[str, Any]) -> Row:
-    """Return what a first guess changes, paired over positions and seeds: points of CA and R@10, the energy score."""
-    seeds = sorted({run["seed"] for run in entry.runs} & {run["seed"] for run in plain.runs})
+def change_row(before: Entry, after: Entry, positions: Mapping[str, Any]) -> Row:
+    """Return what a change brings, paired over positions and seeds: points of CA and R@10, the energy score."""
+    seeds = sorted({run["seed"] for run in before.runs} & {run["seed"] for run in after.runs})
     document, drawn = torch.tensor(positions["document"]), torch.tensor(positions["drawn"])
     columns = {"CA, points": ("CA", 100), "R@10, points": ("R@10", 100), "energy score": ("energy score", 1)}
-    row: dict[str, str] = {"row": entry.name, "answer": entry.answer}
+    row: dict[str, str] = {"row": after.name.removesuffix(LONGER), "answer": after.answer}
     for head, (column, factor) in columns.items():
-        less, more = (Entry("", "", True, [r for r in one.runs if r["seed"] in seeds]) for one in (plain, entry))
+        less, more = (Entry("", "", True, [r for r in one.runs if r["seed"] in seeds]) for one in (before, after))
         change = factor * (more.values(column) - less.values(column))
         row[head] = str(cell(change, document, drawn))
     return row | {"seeds": ", ".join(map(str, seeds))}
@@ -258,11 +259,17 @@ def main(folder: str, out: str, speed: str = "") -> None:
     if models and rivals:
         print("Ahead of the best baseline:\n")
         print(to_markdown([gaps(entry, rivals, positions) for entry in models]))
-    pairs = {(entry.name, entry.answer): entry for entry in models}
-    paired = [(e, plain) for e in models if (plain := pairs.get((e.name + PLAIN, e.answer)))]
-    if paired:
-        print("What a first guess changes, its row less the one without:\n")
-        print(to_markdown([guess_row(*pair, positions) for pair in paired]))
+    there = {(entry.name, entry.answer): entry for entry in models}
+    plain = [(there.get((e.name + PLAIN, e.answer)), e) for e in models]
+    longer = [(e, there.get((e.name + LONGER, e.answer))) for e in models]
+    for title, pairs in (
+        ("What a first guess changes, its row less the one without", plain),
+        ("What four times the steps change", longer),
+    ):
+        rows = [change_row(before, after, positions) for before, after in pairs if before and after]
+        if rows:
+            print(f"{title}:\n")
+            print(to_markdown(rows))
     if models:
         print("What the trainings cost:\n")
         speeds = json.loads(Path(speed).read_text(encoding="utf-8")) if speed else {}
