@@ -10,8 +10,10 @@ from torch import Generator, Tensor
 from data.batch import ConceptBatch
 from lcm.backbone import CausalTransformer, KeyValueCache
 from lcm.diffusion import NoiseSchedule
+from lcm.heads.contrastive import ContrastiveHead
 from lcm.heads.head import last_visible
 from lcm.heads.one_tower import OneTowerHead, TimedInput
+from lcm.heads.with_contrast import check_contrast_weight, with_contrast
 from lcm.model import ConceptModel, ReadState, earlier
 from lcm.normalizer import FittedNormalizer
 from lcm.predictions import ClampedSNR, Prediction
@@ -61,6 +63,8 @@ class OneTowerModel(ConceptModel):
         first_guess: predict x linearly from the recent means too, and let the tower, whose output then starts at 0,
             learn the difference between the true x0 and the posterior mean that this prediction implies. The paper's
             has none.
+        contrast: its loss over the clean copies' contexts is added, as in WithContrast; none adds nothing.
+        contrast_weight: of that loss, which is in nats.
     """
 
     backbone: CausalTransformer
@@ -79,7 +83,10 @@ class OneTowerModel(ConceptModel):
         prediction: Prediction | None = None,
         weight: ClampedSNR | None = None,
         first_guess: bool = False,
+        contrast: ContrastiveHead | None = None,
+        contrast_weight: float = 0.1,
     ) -> None:
+        check_contrast_weight(contrast_weight)
         if not isinstance(backbone, CausalTransformer):
             raise ValueError(
                 "a one-tower needs a CausalTransformer, whose keys and values its noisy copies attend to; "
@@ -99,6 +106,15 @@ class OneTowerModel(ConceptModel):
         super().__init__(dim, backbone, head, num_levels, context_noise, normalizer)
         self.input = TimedInput(dim, backbone.width, head.schedule.num_steps)
         head.align(self.input.concept.weight)
+        self.contrast, self.contrast_weight = contrast, contrast_weight
+        if contrast is not None:
+            contrast.align(self.input.concept.weight)
+
+    def fit(self, concepts: Tensor, end_of_text: Tensor | None = None) -> None:
+        """Set what is measured, not learnt, as ConceptModel.fit() does."""
+        super().fit(concepts, end_of_text)
+        if self.contrast is not None:
+            self.contrast.fit(self.normalizer(concepts))
 
     def contexts(
         self,
@@ -118,9 +134,13 @@ class OneTowerModel(ConceptModel):
         self, batch: ConceptBatch, generator: Generator | None = None, *, read: ConceptBatch | None = None
     ) -> dict[str, Tensor]:
         """Scalars, "loss" among them, as ConceptModel.loss(); with losses at low, middle and high noise."""
-        x = self.normalizer(batch.concepts)
-        _, cache = self.contexts_in_training(x, batch, generator, read)
-        return self.head.loss(partial(self.along, cache), x, batch.target, earlier(batch, read), generator)
+        x, visible = self.normalizer(batch.concepts), earlier(batch, read)
+        context, cache = self.contexts_in_training(x, batch, generator, read)
+        own = self.head.loss(partial(self.along, cache), x, batch.target, visible, generator)
+        if self.contrast is None:
+            return own
+        contrast = self.contrast.loss(context, x, batch.target, visible, generator)
+        return with_contrast(own, contrast, self.contrast_weight)
 
     def estimate(  # type: ignore[override]  # it names its option
         self, batch: ConceptBatch, generator: Generator | None = None, *, num_steps: int = 1

@@ -19,6 +19,7 @@ COMBINATIONS = [
     ("base", "tiny"),
     ("base", "two_tower", "tiny"),
     ("base", "one_tower", "tiny"),
+    ("base", "one_tower_contrastive", "tiny"),
     ("base", "regression", "tiny"),
     ("base", "contrastive", "tiny"),
     ("base", "regression", "retention"),

@@ -36,8 +36,7 @@ class WithContrast(nn.Module):
         num_banked: int = 0,
     ) -> None:
         super().__init__()
-        if weight <= 0:
-            raise ValueError(f"weight must be above 0, found {weight}; without contrast, name the head itself")
+        check_contrast_weight(weight)
         self.head: Head = head  # type: ignore[assignment]  # a Module that keeps the Head protocol
         self.contrast = ContrastiveHead(dim, width, window=window, num_negatives=num_negatives, num_banked=num_banked)
         self.weight = weight
@@ -59,13 +58,7 @@ class WithContrast(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the sum as "loss", the head's own as "head_loss" beside its other parts, and the contrastive ones."""
         own = self.head.loss(context, x, target, visible, generator)
-        contrast = self.contrast.loss(context, x, target, visible, generator)
-        return {
-            **own,
-            "head_loss": own["loss"].detach(),
-            **{f"contrastive_{name}": value.detach() for name, value in contrast.items()},
-            "loss": own["loss"] + self.weight * contrast["loss"],
-        }
+        return with_contrast(own, self.contrast.loss(context, x, target, visible, generator), self.weight)
 
     def estimate(
         self, context: Tensor, x: Tensor, visible: Tensor, generator: Generator | None = None, **options: Any
@@ -80,3 +73,19 @@ class WithContrast(nn.Module):
     def sample(self, memory: Any, visible: Tensor, *, generator: Generator | None = None, **sampling: Any) -> Tensor:
         """Return the head's next x (B, Q, D)."""
         return self.head.sample(memory, visible, generator=generator, **sampling)
+
+
+def check_contrast_weight(weight: float) -> None:
+    """Refuse what would leave the contrast out."""
+    if weight <= 0:
+        raise ValueError(f"the weight of a contrast must be above 0, found {weight}; or leave the contrast out")
+
+
+def with_contrast(own: dict[str, Tensor], contrast: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Return the sum as "loss", one's own as "head_loss" beside its other parts, and the contrastive ones."""
+    return {
+        **own,
+        "head_loss": own["loss"].detach(),
+        **{f"contrastive_{name}": value.detach() for name, value in contrast.items()},
+        "loss": own["loss"] + weight * contrast["loss"],
+    }

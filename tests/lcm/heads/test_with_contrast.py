@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from lcm.heads.regression import RegressionHead
 from lcm.heads.two_tower import TwoTowerHead
 from lcm.heads.with_contrast import WithContrast
 from lcm.model import ConceptModel
+from lcm.one_tower import OneTowerModel
 
 B, S, D, H = 2, 5, 7, 16
 
@@ -68,10 +71,39 @@ def test_contrast_moves_the_backbone_where_the_head_does_not(head: torch.nn.Modu
     assert both.contrast.query.weight.grad is not None and both.contrast.query.weight.grad.any()
 
 
+def make_tower(**options: Any) -> OneTowerModel:
+    torch.manual_seed(0)
+    backbone = CausalTransformer(H, num_layers=1, num_heads=2, dropout=0.0, decays=(1.0,))
+    return OneTowerModel(D, backbone, first_guess=True, **options)
+
+
+def test_a_one_tower_takes_contrast_over_its_clean_contexts() -> None:
+    plain, both = make_tower(), make_tower(contrast=ContrastiveHead(D, H, num_banked=4), contrast_weight=0.3)
+    concepts, ones = torch.randn(B, S, D), torch.ones(B, S, dtype=torch.bool)
+    batch = ConceptBatch(concepts, ones, torch.zeros(B, S, dtype=torch.long))
+    for model in (plain, both):
+        model.fit(torch.randn(50, D, generator=seeded()))
+    both.load_state_dict(plain.state_dict(), strict=False)
+    assert both.contrast is not None and both.contrast.bank.any()
+    torch.testing.assert_close(both.contrast.query.weight, both.input.concept.weight.T)
+    alone, values = plain.eval().loss(batch, seeded()), both.eval().loss(batch, seeded())
+    assert torch.equal(values["head_loss"], alone["loss"])
+    torch.testing.assert_close(values["loss"], alone["loss"] + 0.3 * values["contrastive_loss"])
+    assert torch.equal(plain.predict(batch, generator=seeded()), both.predict(batch, generator=seeded()))
+    assert plain.sampling_options() == both.sampling_options()
+    # Contexts of the last block serve nothing else: the noisy copies attend to keys and values before it.
+    contrast = both.contrast.loss(both.contexts(both.normalizer(concepts))[0], concepts, ones, before())["loss"]
+    contrast.backward()
+    last = both.backbone.blocks[-1].feed_forward
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in last.parameters())
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0])
 def test_contrast_without_weight_is_an_error(weight: float) -> None:
     with pytest.raises(ValueError, match=f"above 0, found {weight}"):
         WithContrast(RegressionHead(D, H), D, H, weight=weight)
+    with pytest.raises(ValueError, match=f"above 0, found {weight}"):
+        make_tower(contrast=ContrastiveHead(D, H), contrast_weight=weight)
 
 
 def test_a_head_that_measures_data_does_so_inside(generator: torch.Generator) -> None:
