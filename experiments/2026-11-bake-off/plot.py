@@ -99,15 +99,16 @@ def draw_gains(
 
 
 def draw_plane(ax: Axes, rows: Sequence[Result], colours: dict[str, str]) -> None:
-    """Draw every way of asking as a point, CA over R@10."""
+    """Draw every way of asking as a point, CA over R@10; diamonds were trained longer, baselines have names."""
     for (name, answer), columns in places(rows).items():
         recall, accuracy = columns["R@10"], columns["CA"]
         where, main = (float(recall["mean"]), float(accuracy["mean"])), answer in SHOWN
         bars = (float(accuracy["half_width"]), float(recall["half_width"])) if main else (0.0, 0.0)
-        marker = "o" if accuracy["kind"] == "model" else "s"
+        model = accuracy["kind"] == "model"
+        marker = ("D" if name.endswith(LONGER) else "o") if model else "s"
         ax.errorbar(*where, *bars, elinewidth=0.5, marker=marker, markersize=6 if main else 3, color=colours[name])
-        label = name if main else answer
-        ax.annotate(label, where, xytext=(4, 3), textcoords="offset points", fontsize="xx-small", color=colours[name])
+        if not model:
+            ax.annotate(name, where, xytext=(4, 3), textcoords="offset points", fontsize="xx-small", color="0.3")
     ax.set_xlabel("R@10")
     ax.set_ylabel("contrastive accuracy")
 

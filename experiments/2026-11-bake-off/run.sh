@@ -17,6 +17,7 @@ else
     CORPORA="sotu shakespeare austen moby-dick grimm anarchism"
     HEADS=${HEADS:-"contrastive regression two_tower energy flow one_tower energy_contrastive flow_two_tower quantised \
         quantised_continuous contrastive_12min two_tower_12min energy_12min flow_12min one_tower_12min \
+        one_tower_contrastive \
         two_tower_plain energy_plain flow_plain one_tower_plain energy_contrastive_plain flow_two_tower_plain \
         quantised_plain quantised_continuous_plain"}
     SEEDS=${SEEDS:-"0 1 2"} STEPS=${STEPS:-} OVERLAY=$HERE/size.yaml
@@ -41,6 +42,7 @@ steps_of() {
         energy) echo 131 ;;
         flow) echo 138 ;;
         one_tower) echo 97 ;;
+        one_tower_contrastive) echo 86 ;;
         energy_contrastive) echo 112 ;;
         flow_two_tower) echo 108 ;;
         quantised) echo 136 ;;

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -25,6 +25,7 @@ from lcm.table import Row, to_markdown
 BY_POSITION = ("CA", "R@10", "energy score")
 NO_RIVAL = ("the true concept",)
 NOT_RUN = "not run"
+LINEAR = "ridge regression with errors"  # what draws are to be compared with
 PLAIN = "_plain"  # ends the name of a row that differs from another in that it has no first guess
 LONGER = "_12min"  # ends the name of a row that was trained four times as long
 COSTS = {"steps": "steps", "concepts": "concepts seen", "seconds": "wall clock, s, shared machine"}
@@ -167,13 +168,19 @@ def gaps(entry: Entry, rivals: Sequence[Entry], positions: Mapping[str, Any]) ->
 
 
 def change_row(before: Entry, after: Entry, positions: Mapping[str, Any]) -> Row:
-    """Return what a change brings, paired over positions and seeds: points of CA and R@10, the energy score."""
-    seeds = sorted({run["seed"] for run in before.runs} & {run["seed"] for run in after.runs})
+    """Return what a change brings, paired over positions and seeds: points of CA and R@10, the energy score.
+
+    A baseline has no seed, so every seed is compared with it.
+    """
+    both = [{run["seed"] for run in entry.runs} for entry in (before, after) if entry.model]
+    seeds = sorted(set.intersection(*both))
     document, drawn = torch.tensor(positions["document"]), torch.tensor(positions["drawn"])
     columns = {"CA, points": ("CA", 100), "R@10, points": ("R@10", 100), "energy score": ("energy score", 1)}
-    row: dict[str, str] = {"row": after.name.removesuffix(LONGER), "answer": after.answer}
+    row: dict[str, str] = {"row": after.name, "answer": after.answer}
     for head, (column, factor) in columns.items():
-        less, more = (Entry("", "", True, [r for r in one.runs if r["seed"] in seeds]) for one in (before, after))
+        less, more = (
+            replace(e, runs=[r for r in e.runs if not e.model or r["seed"] in seeds]) for e in (before, after)
+        )
         change = factor * (more.values(column) - less.values(column))
         row[head] = str(cell(change, document, drawn))
     return row | {"seeds": ", ".join(map(str, seeds))}
@@ -262,9 +269,11 @@ def main(folder: str, out: str, speed: str = "") -> None:
     there = {(entry.name, entry.answer): entry for entry in models}
     plain = [(there.get((e.name + PLAIN, e.answer)), e) for e in models]
     longer = [(e, there.get((e.name + LONGER, e.answer))) for e in models]
+    linear = [(b, e) for b in entries if b.name == LINEAR for e in models if e.answer == b.answer]
     for title, pairs in (
         ("What a first guess changes, its row less the one without", plain),
         ("What four times the steps change", longer),
+        (f"Draws less those of {LINEAR}", linear),
     ):
         rows = [change_row(before, after, positions) for before, after in pairs if before and after]
         if rows:
