@@ -1,6 +1,5 @@
 """What a decoder learnt, as safetensors with a JSON card."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from data.durable import hash_file, read_json, whole_folder, write_json
+from decoders.checkpoint import build_decoder, read_checkpoint, recipe_and_weights
 from decoders.prefix import PrefixDecoder
 
 WEIGHTS, CARD = "adapter.safetensors", "card.json"
@@ -46,41 +46,10 @@ def load_adapter(folder: str | Path) -> PrefixDecoder:
         ValueError: the folder holds something else, or is damaged.
     """
     card, weights = _read(Path(folder))
-    return build_decoder(str(card["class"]), card["arguments"], weights, folder)
-
-
-def build_decoder(
-    class_path: str, arguments: dict[str, Any], weights: dict[str, Tensor], path: str | Path
-) -> PrefixDecoder:
-    """Return a decoder with learnt weights, all but the language model's own, on the CPU.
-
-    Args:
-        class_path: name that its class is imported by.
-        arguments: plain values that build it.
-        weights: what it learnt, by its names.
-        path: where these come from, for messages.
-
-    Raises:
-        FileNotFoundError: the language model that the arguments name is not here.
-        ValueError: the class is no decoder of this project, or the weights are not its own.
-    """
-    module, _, name = class_path.rpartition(".")
-    if not module.startswith("decoders."):
-        raise ValueError(f"{path} names the class {class_path}, which is no decoder of this project")
-    made = getattr(import_module(module), name, None)
-    if not (isinstance(made, type) and issubclass(made, PrefixDecoder)):
-        raise ValueError(f"{path} names the class {class_path}, which is no decoder")
-    decoder = made(**arguments)
-    own = {key: value for key, value in decoder.state_dict().items() if not decoder.is_base(key)}
-    known = {"predicted_level": own["predicted_level"]} | weights  # older checkpoints have none
-    if other := own.keys() ^ known.keys():
-        raise ValueError(f"{path} does not hold the weights that its decoder has ({min(other)}); make it again")
-    for key, value in own.items():
-        if value.shape != known[key].shape:
-            found, expected = tuple(known[key].shape), tuple(value.shape)
-            raise ValueError(f"{path} holds {key} of shape {found}, its decoder has {expected}; make it again")
-        value.copy_(known[key])
-    return decoder.eval()
+    name = str(card["class"])
+    if not name.startswith("decoders."):  # a folder may be a stranger's
+        raise ValueError(f"{folder} names the class {name}, which is no decoder of this project")
+    return build_decoder(name, card["arguments"], weights, folder)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -90,26 +59,12 @@ def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: there is no such file or folder.
         ValueError: it holds no decoder, or is damaged.
     """
-    from decoders.loading import read_checkpoint
-
     path = Path(path)
     if path.is_dir():
         card, weights = _read(path)
         return card["arguments"], weights
-    recipe, weights = of_checkpoint(read_checkpoint(path, "decoder"), path)
+    recipe, weights = recipe_and_weights(read_checkpoint(path, "decoder"), path)
     return recipe["init_args"], weights
-
-
-def of_checkpoint(content: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return `class_path` and `init_args` of the decoder in a checkpoint's content, and its learnt weights."""
-    try:
-        recipe = content["hyper_parameters"]["decoder"]
-        recipe["class_path"], recipe["init_args"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no decoder; give a checkpoint of one") from error
-    prefix = "decoder."
-    state = content["state_dict"]
-    return recipe, {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
 
 
 def _write(decoder: PrefixDecoder, folder: Path, card: dict[str, Any]) -> None:

@@ -28,12 +28,12 @@ def open_writer(model: Path, decoder: Path, **cycle: Any) -> Writer:
     from rich.console import Console
 
     with Console(stderr=True).status("opening model, decoder and encoder"):
-        task = load_model(model)
-        encoder = open_encoder(task.encoder_name, task.encoder, str(model))
-        opened = load_decoder(decoder, task.encoder)
+        trained = load_model(model)
+        encoder = open_encoder(trained.encoder_name, trained.encoder, str(model))
+        opened = load_decoder(decoder, trained.encoder)
     checked = CycleDecoder(opened, encoder, **cycle)
     decoding = {"declared_level": float(opened.predicted_level)}
-    return Writer(task.model, checked, encoder, length=task.length, levels=task.levels, decoding=decoding)
+    return Writer(trained.model, checked, encoder, length=trained.length, levels=trained.levels, decoding=decoding)
 
 
 def stream(

@@ -64,7 +64,7 @@ class OneTowerModel(ConceptModel):
             learn the difference between the true x0 and the posterior mean that this prediction implies. The paper's
             has none.
         contrast: its loss over the clean copies' contexts is added, as in WithContrast; none adds nothing.
-        contrast_weight: of that loss, which is in nats.
+        contrast_weight: of that loss, which is in nats; 0.1 if not given.
     """
 
     backbone: CausalTransformer
@@ -84,9 +84,15 @@ class OneTowerModel(ConceptModel):
         weight: ClampedSNR | None = None,
         first_guess: bool = False,
         contrast: ContrastiveHead | None = None,
-        contrast_weight: float = 0.1,
+        contrast_weight: float | None = None,
     ) -> None:
-        check_contrast_weight(contrast_weight)
+        if contrast is None and contrast_weight is not None:
+            raise ValueError(f"a contrast_weight of {contrast_weight} needs a contrast; give one, or no weight")
+        if contrast is not None and contrast.query.weight.shape != (dim, backbone.width):
+            made = tuple(contrast.query.weight.shape)
+            raise ValueError(f"the contrast must be of dim {dim} and width {backbone.width}, found {made}")
+        of_contrast = 0.1 if contrast_weight is None else contrast_weight
+        check_contrast_weight(of_contrast)
         if not isinstance(backbone, CausalTransformer):
             raise ValueError(
                 "a one-tower needs a CausalTransformer, whose keys and values its noisy copies attend to; "
@@ -106,7 +112,7 @@ class OneTowerModel(ConceptModel):
         super().__init__(dim, backbone, head, num_levels, context_noise, normalizer)
         self.input = TimedInput(dim, backbone.width, head.schedule.num_steps)
         head.align(self.input.concept.weight)
-        self.contrast, self.contrast_weight = contrast, contrast_weight
+        self.contrast, self.contrast_weight = contrast, of_contrast
         if contrast is not None:
             contrast.align(self.input.concept.weight)
 
@@ -133,7 +139,10 @@ class OneTowerModel(ConceptModel):
     def loss(
         self, batch: ConceptBatch, generator: Generator | None = None, *, read: ConceptBatch | None = None
     ) -> dict[str, Tensor]:
-        """Scalars, "loss" among them, as ConceptModel.loss(); with losses at low, middle and high noise."""
+        """Scalars, "loss" among them, as ConceptModel.loss(); with losses at low, middle and high noise.
+
+        Where there is a contrast, the model's own is "head_loss", and those of the contrast are there too.
+        """
         x, visible = self.normalizer(batch.concepts), earlier(batch, read)
         context, cache = self.contexts_in_training(x, batch, generator, read)
         own = self.head.loss(partial(self.along, cache), x, batch.target, visible, generator)

@@ -94,8 +94,8 @@ def predict_store(
         BlockingIOError: another process writes the same.
     """
     refuse_inside(out, [store.path])
-    task = load_model(asked.model, store.encoder)
-    options, mark = read_sampling(task.model, asked.sampling), asked.mark(store)
+    trained = load_model(asked.model, store.encoder)
+    options, mark = read_sampling(trained.model, asked.sampling), asked.mark(store)
     if out.exists():
         if not (out / MANIFEST).is_file() or not mark.items() <= read_json(out / MANIFEST).items():
             raise ValueError(f"{out} is there already and holds something else; choose another name or delete it")
@@ -106,11 +106,11 @@ def predict_store(
     work.mkdir(parents=True, exist_ok=True)
     with lock(work), told_when_full(work), show_bar("predicting", total, visible=progress) as advance:
         concepts, known, done = _begin(work, mark, store)
-        model = task.model.to(device)
+        model, length = trained.model.to(device), trained.length
         for part in _parts(documents, store.lengths, rows_apart):
             if int(part[-1]) >= done:
                 with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=asked.bfloat16):
-                    _predict_part(model, store, part, concepts, known, length=task.length, seed=asked.seed, **options)
+                    _predict_part(model, store, part, concepts, known, length=length, seed=asked.seed, **options)
                 concepts.flush()
                 known.flush()
                 write_json(work / MANIFEST, mark | {"documents_done": int(part[-1]) + 1})

@@ -40,23 +40,23 @@ def measure_all(
 ) -> None:
     """Print the tables of a model and a decoder beside their baselines, and write them."""
     store = ConceptStore.open(store_path)
-    task = load_model(model, store.encoder)
-    options = read_sampling(task.model, sampling)
+    trained = load_model(model, store.encoder)
+    options = read_sampling(trained.model, sampling)
     held_out = evaluation.HeldOut.from_store(store, split, pool=pool, seed=seed)
     train = evaluation.sentences_of(evaluation.read_document(store, i) for i in store.split("train"))
-    predictors = {"model": evaluation.predictor(task.model, length=task.length, seed=seed, **options)}
+    predictors = {"model": evaluation.predictor(trained.model, length=trained.length, seed=seed, **options)}
     with Console(stderr=True).status("fitting the baselines"):
         fitted = fit_baselines([store], tune_on="test" if split == "validation" else "validation", seed=seed)
     predictors |= evaluation.baselines(train.mean(0)) | fitted.predictors
     steps = shown(list(predictors.items()), "measuring")
     measured = [evaluation.measure(name, predict, held_out) for name, predict in steps]
     draws = {name: point(predict) for name, predict in predictors.items()}
-    draws["model"] = drawer(task.model, NUM_DRAWS, length=task.length, seed=seed, **options)
+    draws["model"] = drawer(trained.model, NUM_DRAWS, length=trained.length, seed=seed, **options)
     draws[CHANCE] = random_concepts(train, NUM_DRAWS, seed)
     normalizer, at = Normalizer(store.dim), held_out.positions(DRAWN_AT, seed=seed)
     normalizer.fit(train)
     scores = {name: metrics.mean_interval(energy(draw, held_out, at, normalizer)) for name, draw in draws.items()}
-    gap = evaluation.context_gap(task.model, held_out, seed=seed)
+    gap = evaluation.context_gap(trained.model, held_out, seed=seed)
     text = report(measured, gap, held_out, split, fitted.note) + report_energy(scores)
     numbers: list[Row] = [*(m.row() for m in measured), {"predictor": "model, loss by context", **gap}]
     numbers += [{"predictor": name, "energy score": score} for name, score in scores.items()]

@@ -65,7 +65,11 @@ class LCMTask(LightningModule):
         found, own = checkpoint.get("state_dict"), self.state_dict()
         if not found:
             return  # a sharded one is held elsewhere
-        check_weights(found, own)
+        check_weights(
+            found,
+            own,
+            'give the yaml files and options that it was trained with, or, if older code wrote it, run "lcm fit" again',
+        )
 
     def configure_model(self) -> None:
         """Spread the weights over processes under ModelParallelStrategy; Lightning calls it behind setup()."""

@@ -36,22 +36,22 @@ def measure_model(
 ) -> dict[str, Any]:
     """Return all that is measured of a checkpoint, by the settings of its row."""
     began = perf_counter()
-    task = load_model(path, ground.held_out.sources[0][0].encoder)
+    trained = load_model(path, ground.held_out.sources[0][0].encoder)
     asked = {"draw": (num_draws, row["draw"])} if "draw" in row else {}
     asked |= {name: (1, options) for name, options in row.get("answers", {}).items()}
     draws = {}
     for name, (num, options) in asked.items():
         given = dict(options)
         if "bank" in given:
-            given["bank"] = task.model.normalizer(draw_bank(ground.sample, given["bank"], seed))
-        draw = drawer(task.model, num, length=task.length, seed=seed, **given)
+            given["bank"] = trained.model.normalizer(draw_bank(ground.sample, given["bank"], seed))
+        draw = drawer(trained.model, num, length=trained.length, seed=seed, **given)
         draws[name] = draw if row.get("float32") else in_bfloat16(draw)
     with torch.autocast("cpu", torch.bfloat16):
-        gap = context_gap(task.model, ground.held_out, length=64, max_windows=96, seed=seed)
+        gap = context_gap(trained.model, ground.held_out, length=64, max_windows=96, seed=seed)
     return {
         "answers": ground.measure(draws, text=row.get("text", list(draws)[:1]) if text else ()),
         "context": gap,
-        "costs": {"parameters": sum(p.numel() for p in task.model.parameters()), **costs(path)},
+        "costs": {"parameters": sum(p.numel() for p in trained.model.parameters()), **costs(path)},
         "measured in": round(perf_counter() - began, 1),
     }
 

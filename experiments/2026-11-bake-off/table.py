@@ -167,13 +167,17 @@ def gaps(entry: Entry, rivals: Sequence[Entry], positions: Mapping[str, Any]) ->
     }
 
 
+def common_seeds(*entries: Entry) -> list[int]:
+    """Return the seeds that all models among these have been measured with."""
+    return sorted(set.intersection(*({run["seed"] for run in entry.runs} for entry in entries if entry.model)))
+
+
 def change_row(before: Entry, after: Entry, positions: Mapping[str, Any]) -> Row:
     """Return what a change brings, paired over positions and seeds: points of CA and R@10, the energy score.
 
     A baseline has no seed, so every seed is compared with it.
     """
-    both = [{run["seed"] for run in entry.runs} for entry in (before, after) if entry.model]
-    seeds = sorted(set.intersection(*both))
+    seeds = common_seeds(before, after)
     document, drawn = torch.tensor(positions["document"]), torch.tensor(positions["drawn"])
     columns = {"CA, points": ("CA", 100), "R@10, points": ("R@10", 100), "energy score": ("energy score", 1)}
     row: dict[str, str] = {"row": after.name, "answer": after.answer}
@@ -275,7 +279,11 @@ def main(folder: str, out: str, speed: str = "") -> None:
         ("What four times the steps change", longer),
         (f"Draws less those of {LINEAR}", linear),
     ):
-        rows = [change_row(before, after, positions) for before, after in pairs if before and after]
+        rows = [
+            change_row(before, after, positions)
+            for before, after in pairs
+            if before and after and common_seeds(before, after)
+        ]
         if rows:
             print(f"{title}:\n")
             print(to_markdown(rows))

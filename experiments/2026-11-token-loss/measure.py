@@ -41,10 +41,10 @@ def main(store_path: str, decoder_path: str, *named: str) -> None:
     print(f"| none | {nats(decoder, None, sentences, before)} | | | | |")
     for each in named:
         name, path = each.split("=")
-        task = load_model(path, store.encoder)
-        concepts = task.model.predict(batch, generator=Generator().manual_seed(0))[row, position]
+        trained = load_model(path, store.encoder)
+        concepts = trained.model.predict(batch, generator=Generator().manual_seed(0))[row, position]
         scaled = torch.nn.functional.normalize(concepts, dim=-1)
-        found = measure(name, predictor(task.model, length=task.length), held_out).row()
+        found = measure(name, predictor(trained.model, length=trained.length), held_out).row()
         cells = [nats(decoder, some, sentences, before) for some in (concepts, scaled)]
         cells += [f"{concepts.norm(dim=-1).mean():.2f}", *(shown(found[key]) for key in ("contrastive accuracy", "l2"))]
         print("|", " | ".join([name, *cells]), "|", flush=True)

@@ -33,6 +33,7 @@ def test_a_round_trip_decodes_the_same(
     assert merged.decode(concepts, CONTEXT, max_new_tokens=12) == text
     with pytest.raises(ValueError, match="merged"):
         export_adapter(merged, tmp_path / "c", {})
+    assert export_adapter(load_decoder(folder, merge=False), tmp_path / "d", {}).is_dir()
 
 
 def test_an_old_export_is_replaced_and_nothing_else_is(make_decoder: Make, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,6 +102,26 @@ def test_bad_files_are_one_clear_sentence(fit: Fit, tmp_path: Path) -> None:
     _, path = fit("run", stop=1)
     with pytest.raises(ValueError, match="knows concepts of encoder"):
         load_decoder(path, "another fingerprint")
+    content = torch.load(path, weights_only=True)
+
+    def altered(said: str, **changes: Any) -> None:
+        torch.save(content | changes, tmp_path / "altered.ckpt")
+        with pytest.raises(ValueError, match=said):
+            load_decoder(tmp_path / "altered.ckpt")
+
+    state, settings = content["state_dict"], content["hyper_parameters"]
+    recipe = settings["decoder"]
+    name = "decoder.adapter.outer.weight"
+    altered(
+        "does not hold the weights .*adapter.outer.weight", state_dict={k: v for k, v in state.items() if k != name}
+    )
+    altered(r"holds adapter.outer.weight of shape \(2,\)", state_dict=state | {name: torch.zeros(2)})
+    for said, change in {
+        "names the class decoders.prefix.Other, which is no decoder": {"class_path": "decoders.prefix.Other"},
+        "names the class elsewhere.Other, which is not here": {"class_path": "elsewhere.Other"},
+        "takes other arguments": {"init_args": recipe["init_args"] | {"newer": 1}},
+    }.items():
+        altered(said, hyper_parameters=settings | {"decoder": recipe | change})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="damaged"):

@@ -36,6 +36,23 @@ def test_a_truncated_checkpoint_is_damaged(fit: Callable[..., Path]) -> None:
         load_model(path)
 
 
+def test_a_model_that_this_code_does_not_make_is_one_sentence(fit: Callable[..., Path], tmp_path: Path) -> None:
+    content = torch.load(fit(head="regression", steps=1) / "last.ckpt", weights_only=True)
+    model = content["hyper_parameters"]["model"]
+    for change, said in (
+        ({"context_noise": 2.0}, "context_noise must be in"),
+        ({"newer": 1}, "names a model that is not here"),
+    ):
+        altered = content["hyper_parameters"] | {"model": model | {"init_args": model["init_args"] | change}}
+        torch.save(content | {"hyper_parameters": altered}, tmp_path / "altered.ckpt")
+        with pytest.raises(ValueError, match=said) as caught:
+            load_model(tmp_path / "altered.ckpt")
+        assert len(str(caught.value).splitlines()) == 1
+    bare = {key: value for key, value in content["hyper_parameters"].items() if key not in ("length", "levels")}
+    torch.save(content | {"hyper_parameters": bare}, tmp_path / "bare.ckpt")
+    assert load_model(tmp_path / "bare.ckpt").length == 128  # as a task that is not told
+
+
 def test_a_model_is_loaded_without_lightning(fit: Callable[..., Path]) -> None:
     path = str(fit(head="one_tower", steps=1) / "last.ckpt")
     alone = f"import sys; from lcm.checkpoint import load_model; load_model({path!r})"

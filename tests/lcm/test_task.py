@@ -30,6 +30,7 @@ def test_a_checkpoint_rebuilds_itself(fit: Fit, head: str, store: ConceptStore) 
     task = load_model(folder / "last.ckpt")
     again = LCMTask.load_from_checkpoint(folder / "last.ckpt", weights_only=True)
     assert (task.encoder, task.encoder_name, task.length) == (store.encoder, "hashing:16", 16)
+    assert list(task.levels) == again.levels == list(store.heading_levels)
     assert task.model.normalizer.fitted
     prefix = torch.from_numpy(store[0][:5].astype("float32"))[None]
     first, second = (

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from data.batch import ConceptBatch
 from lcm.backbone import CausalTransformer
-from lcm.heads.categorical import draw, keep_likeliest
 from lcm.heads.head import SHRUNK
 from lcm.heads.quantised import QuantisedContinuousHead, QuantisedHead
 from lcm.model import ConceptModel
@@ -161,18 +160,6 @@ def test_heat_spreads(make: Make) -> None:
     ]
     assert kinds[0] == 1
     assert kinds == sorted(kinds), kinds
-
-
-def test_top_p_keeps_the_fewest_that_hold_it_and_top_k_the_largest() -> None:
-    p = torch.tensor([[0.1, 0.5, 0.25, 0.15], [0.25, 0.25, 0.25, 0.25]])
-    for top_p, kept in ((0.5, [[1], [0, 1]]), (0.51, [[1, 2], [0, 1, 2]]), (0.8, [[1, 2, 3], [0, 1, 2, 3]])):
-        found = keep_likeliest(p, None, top_p)
-        assert [row.nonzero()[:, 0].tolist() for row in found] == kept
-        assert torch.equal(found[found > 0], p[found > 0])
-    assert keep_likeliest(p, 2, 0.8).nonzero().tolist() == [[0, 1], [0, 2], [1, 0], [1, 1]]
-    assert torch.equal(keep_likeliest(p, None, 1.0), p)
-    chosen = draw(p[:1].log().expand(500, 4), temperature=1, top_k=None, top_p=0.6, generator=seeded())
-    assert set(chosen.tolist()) == {1, 2}
 
 
 @pytest.mark.parametrize("kind", HEADS)

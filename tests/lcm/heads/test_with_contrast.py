@@ -91,11 +91,32 @@ def test_a_one_tower_takes_contrast_over_its_clean_contexts() -> None:
     torch.testing.assert_close(values["loss"], alone["loss"] + 0.3 * values["contrastive_loss"])
     assert torch.equal(plain.predict(batch, generator=seeded()), both.predict(batch, generator=seeded()))
     assert plain.sampling_options() == both.sampling_options()
-    # Contexts of the last block serve nothing else: the noisy copies attend to keys and values before it.
-    contrast = both.contrast.loss(both.contexts(both.normalizer(concepts))[0], concepts, ones, before())["loss"]
-    contrast.backward()
-    last = both.backbone.blocks[-1].feed_forward
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in last.parameters())
+
+
+def test_contrast_reads_the_clean_contexts_of_a_one_tower_and_teaches_them() -> None:
+    model = make_tower(contrast=ContrastiveHead(D, H)).eval()
+    ones = torch.ones(B, S, dtype=torch.bool)
+    batch = ConceptBatch(torch.randn(B, S, D), ones, torch.zeros(B, S, dtype=torch.long))
+    model.normalizer.fit(torch.randn(50, D))
+    assert model.contrast is not None
+    x = model.normalizer(batch.concepts)
+    expected = model.contrast.loss(model.contexts(x)[0], x, ones, before())
+    values = model.loss(batch, seeded())
+    torch.testing.assert_close(values["contrastive_loss"], expected["loss"])
+    gradients = []
+    for weight in (1e-9, 1.0):
+        model.contrast_weight = weight
+        model.zero_grad()
+        model.loss(batch, seeded())["loss"].backward()
+        gradients.append(model.input.concept.weight.grad)
+    assert not torch.allclose(*gradients, atol=1e-4)
+
+
+def test_settings_of_a_contrast_that_is_not_there_or_does_not_fit_are_errors() -> None:
+    with pytest.raises(ValueError, match=r"a contrast_weight of 5.0 needs a contrast"):
+        make_tower(contrast_weight=5.0)
+    with pytest.raises(ValueError, match=r"dim 7 and width 16, found \(7, 17\)"):
+        make_tower(contrast=ContrastiveHead(D, H + 1))
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0])
