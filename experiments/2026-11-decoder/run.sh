@@ -34,6 +34,9 @@ STORES=$(list "$ARTIFACTS/bake" $CORPORA)
 
 # 2. The default decoder on all corpora, and one of our own.
 fit "$WORK/smollm2-r32" --seed_everything 0 -c configs/decoder.yaml -c $HERE/size.yaml --data.store "$STORES" ${STEPS[@]+"${STEPS[@]}"}
+[[ ${SIZE:-full} == smoke ]] || # a quarter of the sentences, for the curves
+    fit "$WORK/smollm2-quarter" --seed_everything 0 -c configs/decoder.yaml -c $HERE/size.yaml --data.store "$STORES" \
+        --trainer.max_steps 150 --trainer.val_check_interval 150
 fit "$WORK/small" --seed_everything 0 -c configs/small_decoder.yaml --data.store "$STORES" --data.max_context_tokens 48 \
     --data.batch_size null --data.max_tokens 3072 --trainer.limit_val_batches 4 "${SMALL_STEPS[@]}"
 
@@ -57,6 +60,8 @@ public() {
 }
 given=(--stores "${STORES:1:-1}" --out "$WORK/measured" --sentences $SENTENCES)
 "$BIN/python" $HERE/measure.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" --decoder small="$WORK/small/best.ckpt" "${given[@]}"
+[[ ${SIZE:-full} == smoke ]] ||
+    "$BIN/python" $HERE/measure.py --decoder smollm2-quarter="$WORK/smollm2-quarter/best.ckpt" "${given[@]}"
 "$BIN/python" $HERE/foretold.py --decoder smollm2="$WORK/smollm2-r32/best.ckpt" \
     --decoder "smollm2, trained on predictions=$WORK/predicted/best.ckpt" --store "$ARTIFACTS/bake/grimm" \
     --predicted "$WORK/foretold/grimm" --out "$WORK/foretold.json" --sentences $SENTENCES
